@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +16,7 @@ from eclip.accumulate import cached_step
 from eclip.averaging import EMA, wise_ft
 from eclip.budget import BudgetClock
 from eclip.config import Augment, Expert, Optimizer
-from eclip.data.augment import normalise, prepare
+from eclip.data.augment import normalise, prepare, unit_range
 from eclip.losses import Objective
 from eclip.models.eclip import ECLIP
 from eclip.retrieval_metric import RetrievalMetric
@@ -49,6 +51,7 @@ class ECLIPModule(L.LightningModule):
         pixel_std: tuple[float, float, float],
         micro_batch: int,
         ema_decay: float,
+        wise_ft: float,
         clock: BudgetClock,
         seed: int,
     ) -> None:
@@ -58,7 +61,9 @@ class ECLIPModule(L.LightningModule):
         self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
         self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
         self.micro_batch, self.clock, self.seed = micro_batch, clock, seed
-        self.average = ExponentialMovingAverage(model, ema_decay) if ema_decay else None
+        self.average = EMA(model, ema_decay) if ema_decay else None
+        self.wise_ft = wise_ft
+        self.pretrained = model.backbone_state() if wise_ft else {}
         self.curve: list[dict[str, float]] = []
         self._trained: list[nn.Parameter] = []
 
@@ -168,6 +173,24 @@ class ECLIPModule(L.LightningModule):
             self.curve.append(point)
             for logger in self.loggers:
                 logger.log_metrics({f"train/{k}": v for k, v in point.items() if k != "step"}, step=step)
+
+    def use_evaluation_weights(self) -> None:
+        """What is evaluated: the average of the weights if one is kept, then mixed with the pretrained backbones."""
+        if self.average is not None:
+            self.average.copy_to(self.model)
+        if self.pretrained:
+            self.model.load_state_dict(wise_ft(self.pretrained, self.model.state_dict(), self.wise_ft))
+
+    def on_validation_epoch_start(self) -> None:
+        self.retrieval = RetrievalMetric().to(self.device)
+
+    def validation_step(self, batch: Inputs, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Images and captions come apart: the pairing is not known here."""
+        if "image_BHWC" in batch:
+            pixels_BCHW = normalise(unit_range(batch["image_BHWC"]), **self.pixels)
+            self.retrieval.update("image", batch["number_B"], self.model.encode_image(pixels_BCHW))
+        else:
+            self.retrieval.update("text", batch["number_B"], self.model.encode_text(batch["caption_BL"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["eclip"] = {

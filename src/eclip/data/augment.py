@@ -38,7 +38,7 @@ def prepare(
     that brightness, contrast and saturation change (0: not at all). Boxes follow the crop: those outside
     become invalid. The generator may live on the CPU or on the batch's device.
     """
-    image_BCHW = batch["image_BHWC"].permute(0, 3, 1, 2).float().div(255).contiguous()
+    image_BCHW = unit_range(batch["image_BHWC"])
     if (packed := image_BCHW.shape[-1]) != image_size:
         raise ValueError(f"prints of {packed} px for a model of {image_size} px: pack them at its size")
     boxes_BR4, valid_BR = batch["boxes_BR4"], batch["valid_BR"]
@@ -49,14 +49,24 @@ def prepare(
     if color_jitter > 0:
         factor_B3 = draw_factors(len(image_BCHW), color_jitter, generator).to(image_BCHW.device)
         image_BCHW = jitter(image_BCHW, factor_B3)
-    mean_C11, std_C11 = (image_BCHW.new_tensor(list(values))[:, None, None] for values in (mean, std))
     prepared = {key: value for key, value in batch.items() if key != "image_BHWC"}
     return prepared | {
-        "image_BCHW": (image_BCHW - mean_C11) / std_C11,
+        "image_BCHW": normalise(image_BCHW, mean, std),
         "boxes_BR4": boxes_BR4,
         "valid_BR": valid_BR,
         "heatmap_BHW": boxes_to_heatmap(boxes_BR4, valid_BR, image_size),
     }
+
+
+def unit_range(image_BHWC: Tensor) -> Tensor:
+    """uint8 as stored -> float32 image_BCHW in [0, 1]."""
+    return image_BHWC.permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def normalise(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Channels shifted and scaled to what the encoder was trained on."""
+    mean_C11, std_C11 = (image_BCHW.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    return (image_BCHW - mean_C11) / std_C11
 
 
 def draw_windows(count: int, crop_scale: float, generator: torch.Generator) -> Tensor:

@@ -79,6 +79,12 @@ class FoldData:
         return cls._open(pool, np.arange(len(pool)), test, np.arange(len(test)), None, order_seed)
 
     @classmethod
+    def from_everything(cls, pool: Pack) -> FoldData:
+        """Everything in the pool to learn from and nothing to measure (data.fold=all)."""
+        nothing = np.arange(0)
+        return cls(pool, np.arange(len(pool)), pool.images_NHWC[:0], pool.captions_NL[:0], None, Orders(nothing, nothing))
+
+    @classmethod
     def _open(
         cls, train: Pack, train_index: Index, val: Pack, val_index: Index, fold: int | None, order_seed: int
     ) -> FoldData:
