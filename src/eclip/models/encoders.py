@@ -25,6 +25,8 @@ class ImageEncoder(Protocol):
     patch_size: int
     grid: int
     prefix: int
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
 
     def patches(self, image_BCHW: Tensor) -> Tensor:
         """Patch embeddings [B, P, F], P = grid * grid, row by row, before positions are added."""

@@ -42,6 +42,8 @@ class TimmImage(nn.Module):
         self.width, self.heads = self.vit.embed_dim, self.vit.blocks[0].attn.num_heads
         self.patch_size = self.vit.patch_embed.patch_size[0]
         self.grid, self.prefix = self.vit.patch_embed.grid_size[0], self.vit.num_prefix_tokens
+        self.pixel_mean = tuple(self.vit.pretrained_cfg["mean"])
+        self.pixel_std = tuple(self.vit.pretrained_cfg["std"])
         if pooling == "cls" and not self.prefix:
             raise ValueError(f"model.image.pooling=cls: {name} has no class token; choose mean")
         if frozen:

@@ -16,6 +16,8 @@ PADDING = 0
 class TinyViT(nn.Module):
     """A pre-norm vision transformer with learned positions. A class token exists only where it is pooled."""
 
+    pixel_mean = pixel_std = (0.5, 0.5, 0.5)
+
     def __init__(
         self,
         *,
