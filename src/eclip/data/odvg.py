@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 Split = Literal["train", "val", "test"]
 OnError = Literal["raise", "skip"]
+Kind = TypeVar("Kind")
 Box = tuple[float, float, float, float]
 
 ANNOTATIONS = {
@@ -115,7 +116,7 @@ def read_split(root: Path, split: Split, on_error: OnError = "raise") -> Annotat
         if not line.strip():
             continue
         try:
-            records.append(_parse(line, Path(root) / "images", file, number))
+            records.append(_Line(file, number).record(line, Path(root) / "images"))
         except _Unannotated as nothing:
             skipped.append(Skipped(file, number, str(nothing)))
         except DataError as error:
@@ -136,81 +137,93 @@ class _Unannotated(Exception):
     """A sound line that says nothing to learn from."""
 
 
-def _parse(line: bytes, images: Path, file: Path, number: int) -> Record:
-    def fail(reason: str, detail: str = "") -> NoReturn:
-        raise DataError(file, number, reason, detail)
+@dataclass(frozen=True)
+class _Line:
+    """Where a line stands, for its errors, and the checks it must pass."""
 
-    try:
-        entry = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        fail("broken JSON", str(error)[:200])
-    if not isinstance(entry, dict):
-        fail("broken JSON", f"expected an object, found {type(entry).__name__}")
-    for key in ("filename", "width", "height", "grounding"):
+    file: Path
+    number: int
+
+    def fail(self, reason: str, detail: str) -> NoReturn:
+        raise DataError(self.file, self.number, reason, detail[:200])
+
+    def value(self, entry: dict[str, Any], key: str, kind: type[Kind]) -> Kind:
         if key not in entry:
-            fail("missing key", key)
-    filename, grounding = entry["filename"], entry["grounding"]
-    if not isinstance(filename, str) or not filename.strip():
-        fail("bad value", f"filename: {filename!r}")
-    if PurePosixPath(filename).is_absolute() or ".." in PurePosixPath(filename).parts or "\0" in filename:
-        fail("bad value", f"filename {filename!r} leaves the image folder")
-    if not isinstance(grounding, dict):
-        fail("bad value", f"grounding: expected an object, found {type(grounding).__name__}")
-    width, height = (_side(entry[key]) for key in ("width", "height"))
-    if width is None or height is None:
-        fail("bad value", f"width {entry['width']!r}, height {entry['height']!r}: expected pixels above 0")
-    caption = grounding.get("caption") or ""
-    if not isinstance(caption, str):
-        fail("bad value", f"caption: {caption!r}")
-    if not caption.strip():
-        raise _Unannotated("no caption")
-    listed = grounding.get("regions") or []
-    if not isinstance(listed, list):
-        fail("bad value", f"regions: expected a list, found {type(listed).__name__}")
-    if not listed:
-        raise _Unannotated("no regions")
-    regions = tuple(region for item in listed for region in _regions(item, width, height, fail))
-    path = images / filename
-    if not path.is_file():
-        fail("missing image", str(path))
-    return Record(path, width, height, caption.strip(), regions, file, number)
+            self.fail("missing key", key)
+        found = entry[key]
+        if not isinstance(found, kind):
+            self.fail("bad value", f"{key}: expected {kind.__name__}, found {found!r}")
+        return found
 
+    def record(self, line: bytes, images: Path) -> Record:
+        entry = self.entry(line)
+        path = images / self.filename(entry)
+        width, height = self.side(entry, "width"), self.side(entry, "height")
+        grounding: dict[str, Any] = self.value(entry, "grounding", dict)
+        caption = self.value({"caption": grounding.get("caption") or ""}, "caption", str).strip()
+        if not caption:
+            raise _Unannotated("no caption")
+        listed: list[Any] = self.value({"regions": grounding.get("regions") or []}, "regions", list)
+        if not listed:
+            raise _Unannotated("no regions")
+        regions = tuple(region for item in listed for region in self.regions(item, width, height))
+        if not path.is_file():
+            self.fail("missing image", str(path))
+        return Record(path, width, height, caption, regions, self.file, self.number)
 
-def _side(value: Any) -> float | None:
-    return float(value) if _is_number(value) and value > 0 else None
+    def entry(self, line: bytes) -> dict[str, Any]:
+        try:
+            entry = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:  # bad UTF-8 and endless digits are ValueErrors, too
+            self.fail("broken JSON", str(error))
+        if not isinstance(entry, dict):
+            self.fail("broken JSON", f"expected an object, found {type(entry).__name__}")
+        return entry
+
+    def filename(self, entry: dict[str, Any]) -> str:
+        filename = self.value(entry, "filename", str)
+        path = PurePosixPath(filename)
+        if not filename.strip() or "\0" in filename or path.is_absolute() or ".." in path.parts:
+            self.fail("bad value", f"filename: {filename!r} is no file of the image folder")
+        return filename
+
+    def side(self, entry: dict[str, Any], key: str) -> float:
+        if key not in entry:
+            self.fail("missing key", key)
+        if not _is_number(entry[key]) or entry[key] <= 0:
+            self.fail("bad value", f"{key}: expected pixels above 0, found {entry[key]!r}")
+        return float(entry[key])
+
+    def regions(self, item: Any, width: float, height: float) -> list[Region]:
+        """A region for each of the item's phrases, all with all of its boxes."""
+        if not isinstance(item, dict):
+            self.fail("bad value", f"regions: expected objects, found {item!r}")
+        bbox: list[Any] = self.value(item, "bbox", list)
+        phrase = self.value(item, "phrase", object)
+        phrases = phrase if isinstance(phrase, list) else [phrase]
+        if not phrases or not all(isinstance(text, str) and text.strip() for text in phrases):
+            self.fail("bad value", f"phrase: expected words, found {phrase!r}")
+        nested = bool(bbox) and all(isinstance(box, list) for box in bbox)
+        boxes = tuple(self.box(box, width, height) for box in (bbox if nested else [bbox]))
+        return [Region(text.strip(), boxes) for text in phrases]
+
+    def box(self, box: list[Any], width: float, height: float) -> Box:
+        if len(box) != 4 or not all(map(_is_number, box)):
+            self.fail("bad box", f"expected four finite numbers x1 y1 x2 y2, found {box!r}")
+        x1, y1, x2, y2 = box
+        if min(x1, y1) < -OVERSHOOT or x2 > width + OVERSHOOT or y2 > height + OVERSHOOT:
+            self.fail("box outside the print", f"{box} in a print of {width:g} x {height:g}")
+        left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+        if right <= left or bottom <= top:
+            self.fail("box without area", f"{box}")
+        return float(left), float(top), float(right), float(bottom)
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
+    """Whether it is a finite number; JSON here may hold NaN, 1e999 and integers of hundreds of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-
-
-def _regions(item: Any, width: float, height: float, fail: Any) -> list[Region]:
-    if not isinstance(item, dict):
-        fail("bad value", f"region: expected an object, found {type(item).__name__}")
-    for key in ("bbox", "phrase"):
-        if key not in item:
-            fail("missing key", f"regions[].{key}")
-    phrases = item["phrase"] if isinstance(item["phrase"], list) else [item["phrase"]]
-    if not phrases or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
-        fail("bad value", f"phrase: {item['phrase']!r}")
-    listed = item["bbox"]
-    if not isinstance(listed, list) or not listed:
-        fail("bad box", f"expected x1 y1 x2 y2, found {listed!r}")
-    listed = listed if isinstance(listed[0], list) else [listed]
-    boxes = tuple(_box(box, width, height, fail) for box in listed)
-    return [Region(phrase.strip(), boxes) for phrase in phrases]
-
-
-def _box(box: Any, width: float, height: float, fail: Any) -> Box:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        fail("bad box", f"expected four finite numbers x1 y1 x2 y2, found {box!r}"[:200])
-    x1, y1, x2, y2 = box
-    if min(x1, y1) < -OVERSHOOT or x2 > width + OVERSHOOT or y2 > height + OVERSHOOT:
-        fail("box outside the print", f"{box} in a print of {width:g} x {height:g}")
-    left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
-    if right <= left or bottom <= top:
-        fail("box without area", f"{box}")
-    return float(left), float(top), float(right), float(bottom)
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

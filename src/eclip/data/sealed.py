@@ -15,13 +15,12 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
-from eclip.data.pack import ARRAYS, Pack, create_array, open_array, write_arrays, write_json
+from eclip.data.arrays import Array, create_array, open_array, write_arrays, write_json
+from eclip.data.pack import ARRAYS, Pack
 from eclip.data.splits import FoldData, Index, Orders, check_same_vocabulary, trim
 
 # the only files of a sealed folder
@@ -55,8 +54,10 @@ def seal(
     check_same_vocabulary(pack, val_pack)
     if val_pack is pack and np.intersect1d(train_index, val_index).size:
         raise ValueError("train_index and val_index share prints")
+    if Path(out_dir).exists():
+        raise FileExistsError(f"{out_dir} is there already: a new key would not fit it")
     orders = Orders.draw(len(val_index), rng)
-    unfinished = Path(out_dir).with_suffix(".unfinished")
+    unfinished = Path(out_dir).with_name(Path(out_dir).name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "train").mkdir(parents=True)
     _write_train(pack, train_index, unfinished / "train")
@@ -86,9 +87,7 @@ def read_key(path: Path) -> Orders:
     return Orders(key["image_order"], key["text_order"])
 
 
-def unseal(
-    image_ND: npt.NDArray[Any], text_ND: npt.NDArray[Any], key: Orders
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def unseal(image_ND: Array, text_ND: Array, key: Orders) -> tuple[Array, Array]:
     """Both sides in the candidates' true order, so that row i of one belongs to row i of the other.
 
     Raises ValueError when a side has not one row for each candidate.
@@ -129,7 +128,7 @@ def _write_train(pack: Pack, index: Index, out: Path) -> None:
     write_json(out / "meta.json", {"vocabulary_size": pack.vocabulary_size})
 
 
-def _copy_rows(source: npt.NDArray[Any], index: Index, file: Path) -> None:
+def _copy_rows(source: Array, index: Index, file: Path) -> None:
     target = create_array(file, (len(index), *source.shape[1:]), source.dtype)
     for start in range(0, len(index), CHUNK):
         rows = slice(start, start + CHUNK)

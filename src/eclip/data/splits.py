@@ -81,8 +81,8 @@ class FoldData:
     @classmethod
     def from_everything(cls, pool: Pack) -> FoldData:
         """Everything in the pool to learn from and nothing to measure (data.fold=all)."""
-        nothing = np.arange(0)
-        return cls(pool, np.arange(len(pool)), pool.images_NHWC[:0], pool.captions_NL[:0], None, Orders(nothing, nothing))
+        nothing = Orders(np.arange(0), np.arange(0))
+        return cls(pool, np.arange(len(pool)), pool.images_NHWC[:0], pool.captions_NL[:0], None, nothing)
 
     @classmethod
     def _open(

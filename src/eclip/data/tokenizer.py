@@ -6,6 +6,7 @@ hash map: two runs on the same captions give different vocabularies, and with th
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import json
@@ -22,6 +23,7 @@ from eclip.data.batch import PADDING
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 VOCABULARY = 4000
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
 HUB_SECONDS = 0.8
 
 Pair = tuple[str, str]
@@ -127,6 +129,15 @@ def _merge(word: list[str], pair: Pair, merged: str) -> list[str]:
         else:
             result.append(piece)
     return result
+
+
+def fingerprint(name: str) -> str:
+    """What tells two tokenizers apart: the content of the files of a given one."""
+    if name == "wordpiece":
+        return name
+    path = find_tokenizer(name)
+    content = [(path / file).read_bytes() for file in TOKENIZER_FILES if (path / file).is_file()]
+    return hashlib.sha256(b"\0".join(content) if path.is_dir() else path.read_bytes()).hexdigest()
 
 
 def find_tokenizer(name: str) -> Path:
