@@ -90,7 +90,7 @@ class Transformer(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights of linear layers, embeddings and patch convolutions from a truncated normal of 0.02, biases 0."""
+    """Linear layers, embeddings and patch convolutions: truncated normal of 0.02, biases 0."""
     if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
