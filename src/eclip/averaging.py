@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class EMA:
     """Moving average of a model's trained parameters, updated in place after each optimizer step.
 
-    average <- d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)) at update n: the warm-up
-    lets short runs forget their initial weights. Buffers are not averaged; the models here train none.
+    average <- d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)) at update n: this
+    warm-up lets short runs forget their initial weights. Buffers are left alone: the models here train none.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

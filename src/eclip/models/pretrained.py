@@ -118,7 +118,7 @@ class DistilBertText(nn.Module):
         return pool_text(token_BLF, valid_BL, self.pooling)
 
 
-def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int) -> nn.Module:
+def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int) -> Any:
     """A timm vision transformer without its classifier."""
     advice = (
         "Fetch it on a machine with network access by "
@@ -164,7 +164,7 @@ def published_vit(settings: Any, name: str, advice: str) -> Path:
     return snapshot(repository, ["model.safetensors"], advice) / "model.safetensors"
 
 
-def build_distilbert(name: str, pretrained: bool, weights: Path | None, vocab_size: int | None) -> nn.Module:
+def build_distilbert(name: str, pretrained: bool, weights: Path | None, vocab_size: int | None) -> Any:
     """DistilBERT's encoder."""
     files = ["config.json", "model.safetensors"]
     if pretrained and weights is None:
