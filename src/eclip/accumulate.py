@@ -1,8 +1,8 @@
 """One contrastive matrix over several chunks: chunks of a batch in, gradients of the whole batch out.
 
-GradCache (arXiv 2101.06983). Summing the gradients of small batches would shrink the pool of negatives; here the
-first pass embeds all chunks without keeping activations, the loss over all embeddings gives their gradients, and
-the second pass repeats each chunk to carry them back. Memory is that of one chunk, time about 4/3.
+GradCache (arXiv 2101.06983). Summing the gradients of small batches would shrink the pool of negatives; here
+the first pass embeds all chunks without keeping activations, the loss over all embeddings gives their
+gradients, and the second pass repeats each chunk to carry them back. Memory is one chunk's, time about 4/3.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Loss = Callable[..., dict[str, Tensor]]
 
 
 def cached_step(model: nn.Module, chunks: Sequence[Chunk], loss_fn: Loss) -> dict[str, Tensor]:
-    """Add the gradients of `loss_fn(**model(whole batch))["loss"]` to the parameters; return its detached parts.
+    """Add the gradients of `loss_fn(**model(whole batch))["loss"]` to the parameters; return its parts.
 
-    chunks: keyword arguments of the model's forward, the same keys in each. Outputs with rows (names that end in
-    `_BD`) are joined over chunks; the others (scale, bias) must not depend on the input. Dropout repeats in the
-    second pass what it drew in the first. An autocast context, if any, is the caller's.
+    chunks: keyword arguments of the model's forward, the same keys in each. Outputs with rows (names ending
+    in `_BD`) are joined over chunks; the others (scale, bias) must not depend on the input. Dropout repeats
+    in the second pass what it drew in the first. An autocast context, if any, is the caller's.
     """
     states: list[RandomState] = []
     passes: list[dict[str, Tensor]] = []

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Exponential moving average of a model's trained parameters, updated in place after each optimizer step.
+    """Moving average of a model's trained parameters, updated in place after each optimizer step.
 
-    average <- d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)) at update n: the warm-up
-    lets short runs forget their initial weights. Buffers are not averaged; the models here train none.
+    average <- d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)) at update n: this
+    warm-up lets short runs forget their initial weights. Buffers are left alone: the models here train none.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -36,7 +36,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the context the model has the averaged weights; afterwards its own again, to the last bit."""
+        """Within the context the model has the averaged weights; afterwards its own, to the last bit."""
         own = [parameter.detach().clone() for parameter in self.parameters.values()]
         self.copy_to_model()
         try:
@@ -68,8 +68,8 @@ class EMA:
 def wise_ft(
     pretrained_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """(1 - alpha) * tuned + alpha * pretrained for every key of `pretrained_state`, which holds the backbones;
-    the tuned values of all others. Source: WiSE-FT, arXiv 2109.01903 (whose alpha is 1 - ours).
+    """(1 - alpha) * tuned + alpha * pretrained for all keys of `pretrained_state`, which holds the backbones;
+    the tuned values of the others. Source: WiSE-FT, arXiv 2109.01903 (whose alpha is 1 - ours).
 
     KeyError or ValueError where a pretrained weight has no tuned one of the same shape.
     """

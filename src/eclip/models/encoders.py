@@ -1,4 +1,4 @@
-"""What every encoder offers: pixels or token ids in, one feature vector each out; and the four encoders by name.
+"""What every encoder offers: pixels or token ids in, features [B, F] out; and the four encoders by name.
 
 An image encoder works in three steps that the heatmap fusions hook into: `patches` embeds pixels, `encode`
 runs the transformer over them, `pool` makes one vector of the tokens.
