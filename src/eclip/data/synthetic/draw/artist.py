@@ -152,7 +152,7 @@ def _draw(studio: Studio, motif: Motif, item: Item) -> None:
         case "parasol":
             side = -1 if flip else 1
             woman = size / 0.79
-            people.parasol(studio, x + side * 0.2 * woman, y - 0.92 * woman, size, flip, colour)
+            people.parasol(studio, x + side * 0.3 * woman, y - 0.95 * woman, size, flip, colour)
         case "traveller":
             people.traveller(studio, x, y, size, flip, colour)
         case "house":

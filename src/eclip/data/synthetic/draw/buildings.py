@@ -172,7 +172,7 @@ def paper_lantern(studio: Studio, x: float, y: float, size: float, colour: str) 
     if lit:
         for share in (1.0, 0.78, 0.6):
             canvas.veil(ellipse(x, y, share * size, share * size, 3), (252, 200, 110), 36)
-    canvas.line([(x, y - size * 0.95), (x, y - size * 0.4)], 0.6)
+    canvas.line([(x, studio.top - 4), (x, y - size * 0.4)], 0.6)
     stops = [
         (0, mix(skin, PIGMENTS["ink"], 0.15)),
         (0.5, mix(skin, (255, 226, 140), 0.35 if lit else 0.1)),

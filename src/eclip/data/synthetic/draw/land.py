@@ -77,11 +77,9 @@ def ridge(studio: Studio, y: float, height: float, top: RGB, foot: RGB, line: fl
         for k in range(count + 1)
     ]
     curve = spline(crest, 6)
-    studio.canvas.wash(
-        np.concatenate([curve, [(studio.right + 8, y + 2), (studio.left - 8, y + 2)]]),
-        [(0, top), (1, foot)],
-        line,
-    )
+    foot_line = [(studio.right + 8, y + 2), (studio.left - 8, y + 2)]
+    studio.canvas.wash(np.concatenate([curve, foot_line]), [(0, top), (1, foot)], line=0)
+    studio.canvas.line(curve, line)
     return curve
 
 
@@ -116,25 +114,47 @@ def bank(studio: Studio, y: float, side: str, colour: RGB, shadow: RGB, spread: 
 
 
 def ground(studio: Studio, y: float) -> None:
-    """Open ground from y to the lower edge; white in winter."""
+    """Open ground from y to the lower edge, with a road and mounds; white in winter."""
     dice = studio.dice
-    if studio.scene.snowy:
-        near, far = studio.bright("white"), mix(studio["white"], studio["pale"], 0.5)
-    else:
-        near = studio[dice.one(("meadow", "straw", "moss"))]
-        far = mix(near, studio["paper"], 0.6)
-    curve = spline(
-        [(studio.left - 8 + (studio.right - studio.left + 16) * k / 3, y + dice.jitter(3)) for k in range(4)],
-        5,
-    )
+    near = studio.bright("white") if studio.scene.snowy else studio[dice.one(("meadow", "straw", "moss", "green", "ochre"))]
+    far = mix(near, studio["pale" if studio.scene.snowy else "paper"], 0.55)
+    edge = spline([(studio.left - 8 + (studio.right - studio.left + 16) * k / 3, y + dice.jitter(3)) for k in range(4)], 5)
     corner = [(studio.right + 8, studio.bottom + 8), (studio.left - 8, studio.bottom + 8)]
-    studio.canvas.wash(
-        np.concatenate([curve, corner]),
-        [(0, far), (0.7, near), (1, mix(near, studio["pine"], 0.35))],
-        line=0.6,
-    )
-    for _ in range(dice.integer(8, 16)):
-        gx, gy = dice.real(studio.left, studio.right), dice.real(y + 4, studio.bottom)
-        s = studio.unit * 0.012
-        for k in (-1, 0, 1):
-            studio.canvas.line([(gx + k * s, gy), (gx + k * s * 1.6, gy - s * 1.6)], 0.5, 150)
+    dark = mix(near, studio["prussian" if studio.scene.snowy else "pine"], 0.4)
+    studio.canvas.wash(np.concatenate([edge, corner]), [(0, far), (0.6, near), (1, dark)], line=0)
+    studio.canvas.line(edge, 0.6)
+    if dice.chance(0.6):
+        _road(studio, y, mix(far, studio["paper"], 0.5))
+    for _ in range(dice.integer(1, 3)):
+        _mound(studio, y, near, dark)
+    for _ in range(dice.integer(10, 22)):
+        tuft(studio, dice.real(studio.left, studio.right), dice.real(y + 8, studio.bottom))
+
+
+def _road(studio: Studio, y: float, colour: RGB) -> None:
+    """A pale road that winds from the lower edge to the distance."""
+    dice, deep = studio.dice, studio.bottom - y
+    start, bend, end = dice.real(0.2, 0.8), dice.real(0.1, 0.9), dice.real(0.2, 0.8)
+    path = spline([(start, 1.1), (bend, 0.62), ((bend + end) / 2, 0.3), (end, 0.02)], 6)
+    width = np.linspace(0.2, 0.012, len(path))[:, None] * (studio.unit, 0)
+    middle = path * (studio.right - studio.left, deep) + (studio.left, y)
+    studio.canvas.fill(np.concatenate([middle - width, (middle + width)[::-1]]), colour, line=0)
+    for side in (middle - width, middle + width):
+        studio.canvas.line(side, 0.6, 150)
+
+
+def _mound(studio: Studio, y: float, colour: RGB, dark: RGB) -> None:
+    """A low knoll, shaded at its foot."""
+    dice, unit = studio.dice, studio.unit
+    x, half = studio.x(dice.one((dice.real(-0.1, 0.3), dice.real(0.7, 1.1)))), unit * dice.real(0.2, 0.4)
+    foot = y + (studio.bottom - y) * dice.real(0.12, 0.5)
+    curve = spline([(x - half, foot), (x - half * 0.5, foot - half * 0.26), (x + half * 0.2, foot - half * 0.34), (x + half, foot)], 6)
+    studio.canvas.wash(curve, [(0, mix(colour, dark, 0.45)), (1, colour)], line=0)
+    studio.canvas.line(curve, 0.6, 190)
+
+
+def tuft(studio: Studio, x: float, y: float) -> None:
+    """A few blades of grass."""
+    s = studio.unit * 0.012
+    for lean in (-1.4, -0.4, 0.6, 1.5):
+        studio.canvas.line([(x + lean * s * 0.5, y), (x + lean * s, y - s * 1.8)], 0.5, 170)

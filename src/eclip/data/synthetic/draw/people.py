@@ -5,26 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from eclip.data.synthetic.draw.canvas import RGB
-from eclip.data.synthetic.draw.geometry import Curve, brush, directions, ellipse, place, spline
+from eclip.data.synthetic.draw.geometry import Curve, Points, brush, directions, ellipse, place, spline
 from eclip.data.synthetic.draw.studio import PIGMENTS, Studio, mix
 
-_ROBE = [
-    (-0.05, -0.8),
-    (-0.14, -0.74),
-    (-0.12, -0.56),
-    (-0.13, -0.36),
-    (-0.17, -0.12),
-    (-0.27, -0.01),
-    (-0.1, 0.0),
-]
-_ROBE += [(0.15, 0.0), (0.14, -0.2), (0.13, -0.4), (0.12, -0.56), (0.14, -0.73), (0.05, -0.8)]
+_ROBE = [(-0.05, -0.81), (-0.13, -0.76), (-0.12, -0.6), (-0.135, -0.4), (-0.16, -0.2), (-0.2, -0.07), (-0.29, 0.0)]
+_ROBE += [(-0.1, 0.01), (0.16, 0.0), (0.14, -0.2), (0.135, -0.4), (0.12, -0.6), (0.13, -0.76), (0.05, -0.81)]
 _ROBE_CURVE = spline(_ROBE, 4, closed=True)
-_SLEEVE = spline(
-    [(-0.12, -0.76), (-0.2, -0.62), (-0.29, -0.42), (-0.25, -0.33), (-0.14, -0.38), (-0.08, -0.56)], 4, True
-)
-_RAISED = spline(
-    [(0.1, -0.76), (0.2, -0.7), (0.27, -0.6), (0.28, -0.46), (0.18, -0.42), (0.09, -0.55)], 4, True
-)
+
+
+def _sleeve(shoulder: Points, cuff: Points) -> Curve:
+    """A furisode sleeve: the arm's curve, then the square corners of the hanging cuff."""
+    return np.concatenate([spline(shoulder, 4), np.asarray(cuff, float)])
+
+
+_SLEEVE = _sleeve([(-0.06, -0.79), (-0.15, -0.74), (-0.21, -0.6), (-0.25, -0.5)], [(-0.31, -0.27), (-0.17, -0.24), (-0.1, -0.5)])
+_RAISED = _sleeve([(0.06, -0.79), (0.15, -0.74), (0.22, -0.66), (0.3, -0.63)], [(0.33, -0.55), (0.3, -0.36), (0.19, -0.34), (0.1, -0.56)])
+_HANDS = [(-0.245, -0.47, 0.024), (0.325, -0.6, 0.024)]
 _HEM = spline(
     [(-0.27, -0.01), (-0.17, -0.1), (0.0, -0.055), (0.145, -0.07), (0.155, 0.0), (-0.1, 0.005)], 3, True
 )
@@ -50,6 +46,8 @@ def woman(studio: Studio, x: float, y: float, size: float, flip: bool, colour: s
         put(np.array([(-0.125, -0.63), (0.125, -0.63), (0.13, -0.47), (-0.13, -0.47)])), obi, line=0.8
     )
     canvas.line(put(np.array([(-0.125, -0.55), (0.125, -0.55)])), 0.5, 180)
+    for hx, hy, hr in _HANDS:
+        canvas.fill(put(ellipse(hx, hy, hr, hr, 2)), studio["skin"], line=0.5)
     canvas.fill(put(_SLEEVE), mix(robe, studio["white"], 0.06), line=0.9)
     canvas.fill(put(_RAISED), mix(robe, studio["white"], 0.06), line=0.9)
     canvas.fill(put(np.array([(-0.06, -0.8), (0.0, -0.64), (0.06, -0.8)])), studio["white"], line=0.6)

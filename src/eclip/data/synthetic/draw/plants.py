@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eclip.data.synthetic.draw.canvas import RGB
 from eclip.data.synthetic.draw.geometry import Curve, brush, place, spline
+from eclip.data.synthetic.draw.land import tuft
 from eclip.data.synthetic.draw.studio import Studio, mix
 
 _TRUNKS = [
@@ -171,6 +172,8 @@ def _trunk(studio: Studio, x: float, y: float, size: float, flip: bool, width: f
     for k in range(2, len(path) - 4, 3):
         knot = place(path[k : k + 3] + (studio.dice.jitter(width * 0.3), 0), x, y, size, flip)
         studio.canvas.line(knot, 0.6, 190)
+    for k in range(5):
+        tuft(studio, x + (k - 2) * size * 0.035, y + size * (0.03 if k % 2 else 0.015))
     return path
 
 

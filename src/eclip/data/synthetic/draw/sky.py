@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eclip.data.synthetic.draw.canvas import RGB, rectangle
-from eclip.data.synthetic.draw.geometry import Curve, directions, ellipse, place, spline
+from eclip.data.synthetic.draw.geometry import Curve, directions, ellipse, place
 from eclip.data.synthetic.draw.studio import PIGMENTS, Studio, mix
 from eclip.data.synthetic.scene import Item
 
@@ -101,9 +101,11 @@ def cloud_band(studio: Studio, x: float, y: float, length: float, colour: RGB, s
 
 
 def _lozenge(x: float, y: float, half: float, thick: float) -> Curve:
-    shape = [(-half, 0), (-half + thick, -thick * 0.8), (half - thick, -thick * 0.8), (half, 0)]
-    shape += [(half - thick, thick * 0.7), (-half + thick, thick * 0.7)]
-    return spline(place(shape, x, y, 1.0), 3, closed=True)
+    """A level band with round ends."""
+    cap = directions(3) * (thick * 1.3, thick * 0.8)
+    right, left = cap[cap[:, 0] >= 0], cap[cap[:, 0] <= 0]
+    right, left = right[np.argsort(right[:, 1])], left[np.argsort(-left[:, 1])]
+    return np.concatenate([right + (x + half, y), left + (x - half, y)])
 
 
 def sun_or_moon(studio: Studio, item: Item, kind: str, colour: str, form: str) -> None:
