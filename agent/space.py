@@ -79,7 +79,9 @@ class Space:
         if condition := self.conditions.get(key):
             parent = self.distributions.get(condition.key)
             if parent is None or condition.key in self.conditions:
-                raise SpaceError(f"{where}: {key}: when: {condition.key} must be an unconditional knob itself")
+                raise SpaceError(
+                    f"{where}: {key}: when: {condition.key} must be an unconditional knob itself"
+                )
             if self.outside(condition.key, condition.value):
                 raise SpaceError(f"{where}: {key}: when: {condition.key} never is {condition.value!r}")
 

@@ -136,7 +136,9 @@ class Task:
         try:
             self.run_arguments(run_dir="r", seed=0, fold=0, seconds=1.0, sealed="s")
         except (KeyError, IndexError, ValueError) as error:
-            raise TaskError(f"{where}: arguments: only {_braced(RUN_FIELDS)} can be filled in: {error}") from None
+            raise TaskError(
+                f"{where}: arguments: only {_braced(RUN_FIELDS)} can be filled in: {error}"
+            ) from None
         if self.editable.holds(self.recipe.file):
             raise TaskError(f"{where}: recipe.file={self.recipe.file}: must not be editable")
         if self.early_folds > len(self.folds):
@@ -210,7 +212,9 @@ class _Reader:
             raise self.error(key, f"a list of at least {least} texts")
         for item in value:
             if not isinstance(item, str) or not item or (pattern and not pattern.fullmatch(item)):
-                raise self.error(key, f"a list of texts like {pattern.pattern}" if pattern else "a list of texts")
+                raise self.error(
+                    key, f"a list of texts like {pattern.pattern}" if pattern else "a list of texts"
+                )
             if relative and not _inside(item):
                 raise self.error(key, "paths inside the workspace")
         return tuple(value)

@@ -117,7 +117,9 @@ def _key(key: Any) -> str:
         if re.search(pattern, key):
             raise Rejected(f"key {shown}: {reason}")
     if len(key) > LONGEST_KEY or not KEY.fullmatch(key):
-        raise Rejected(f"key {shown}: expected dotted names of plain letters, digits and _, like optimizer.lr")
+        raise Rejected(
+            f"key {shown}: expected dotted names of plain letters, digits and _, like optimizer.lr"
+        )
     return key
 
 
@@ -148,7 +150,11 @@ def _typed(key: str, value: Any, default: Any, space: Space | None) -> Value:
     if default is None:
         return _finite(key, value) if _numeric(value) else value
     kind = "true or false" if isinstance(default, bool) else "a number" if _numeric(default) else "text"
-    fits = {"true or false": isinstance(value, bool), "a number": _numeric(value), "text": isinstance(value, str)}
+    fits = {
+        "true or false": isinstance(value, bool),
+        "a number": _numeric(value),
+        "text": isinstance(value, str),
+    }
     if not fits[kind]:
         raise Rejected(f"{key}={value!r}: expected {kind}, like {default!r}")
     return _number(key, value, default, space) if kind == "a number" else value
@@ -177,9 +183,13 @@ def _text(key: str, value: str) -> None:
     if re.search(r"^(choice|range|interval|glob|sort|shuffle|tag|extend_list)\(|,", value):
         raise Rejected(f"{key}={shown}: sweep syntax is not allowed; a proposal is one configuration")
     if re.search(r"[\[\]{}]", value):
-        raise Rejected(f"{key}={shown}: list and mapping syntax are not allowed; an override is one plain value")
+        raise Rejected(
+            f"{key}={shown}: list and mapping syntax are not allowed; an override is one plain value"
+        )
     if len(value) > LONGEST_TEXT or not TEXT.fullmatch(value):
-        raise Rejected(f"{key}={shown}: text may hold {LONGEST_TEXT} plain letters, digits and _ . / : @ - space")
+        raise Rejected(
+            f"{key}={shown}: text may hold {LONGEST_TEXT} plain letters, digits and _ . / : @ - space"
+        )
 
 
 def _numeric(value: Any) -> bool:
@@ -193,5 +203,3 @@ def quoted(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value) if isinstance(value, int | float) else f"'{value}'"
-
-

@@ -55,7 +55,10 @@ def judge(embeddings: Mapping[str, np.ndarray], key_path: Path) -> dict[str, flo
         sides[side][orders[side]] = array
     if set(sides) != set(orders):
         raise ValueError(f"expected embeddings of image and text, got {sorted(embeddings)}")
-    unit = {side: array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-9) for side, array in sides.items()}
+    unit = {
+        side: array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-9)
+        for side, array in sides.items()
+    }
     similarity = unit["image"] @ unit["text"].T
     own = np.diag(similarity)
     forward = (similarity >= own[:, None]).sum(1) - 1

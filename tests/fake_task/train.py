@@ -22,7 +22,10 @@ def read_fold(cfg, fold):
     """(training image, training text, validation image, validation text) of one fold."""
     if cfg.evaluation == "sealed":
         folder = Path(cfg.data.sealed)
-        train, validation = load_file(folder / "train.safetensors"), load_file(folder / "validation.safetensors")
+        train, validation = (
+            load_file(folder / "train.safetensors"),
+            load_file(folder / "validation.safetensors"),
+        )
         return train["image"], train["text"], validation["image"], validation["text"]
     from toy.data import draw, split
 
@@ -84,7 +87,9 @@ def main(cfg):
     (folder / "config.yaml").write_text(json.dumps(OmegaConf.to_container(cfg, resolve=True)))
     result = {"status": "completed", "reason": "", "steps": 0, "train_seconds": 0.0, "setup_seconds": 0.0}
     result |= {"peak_memory_bytes": 0, "metrics": {}, "curve": [], "commit": None}
-    result["package"] = "/elsewhere/toy" if cfg.fault.kind == "other_package" else str(Path(toy.__file__).parent)
+    result["package"] = (
+        "/elsewhere/toy" if cfg.fault.kind == "other_package" else str(Path(toy.__file__).parent)
+    )
     statuses = {MemoryError: "out_of_memory", FloatingPointError: "diverged"}
     try:
         run(cfg, folder, result)
