@@ -51,7 +51,7 @@ def composed(task: Task, overrides: Sequence[str] = ()) -> DictConfig:
             if before is None:
                 Singleton._instances.pop(GlobalHydra, None)
             else:
-                GlobalHydra.set_instance(before)
+                Singleton._instances[GlobalHydra] = before
 
 
 def reference_leaves(task: Task) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _hydra(config_dir: Path) -> GlobalHydra:
 
 
 def leaves(config: DictConfig) -> dict[str, Any]:
-    """Every leaf as `section.key: value`, interpolations resolved; lists are leaves. Raises CompositionError."""
+    """Every leaf as `section.key: value`, resolved; lists are leaves. Raises CompositionError."""
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

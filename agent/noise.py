@@ -1,17 +1,18 @@
 """Repeated measurements of unchanged configurations go in, the size of chance comes out: the noise floor.
 
-The model, on the task's scale (logarithms where noise grows with the score): a configuration c trained with seed s
-and judged on fold f scores
+The model, on the task's scale (logarithms where noise grows with the score): a configuration c trained
+with seed s and judged on fold f scores
 
     y[c, s, f] = mean[c] + fold[f] + seed[c, s] + rest[c, s, f]
 
-`fold` (some folds are harder) is shared by all configurations and cancels in differences over the same folds.
-`seed` is what one training seed does to all folds of one configuration: they share initial weights and batch
-order, and half of each other's training data. `rest` is what is left. Both are taken as normal and as independent
-between configurations even for the same seed: a changed configuration soon follows another trajectory, so that
-sharing the seed is assumed to buy nothing. Where it does buy something, the rule that builds on this is too
-careful, never too bold. What is estimated is the mean over exactly these folds and over training seeds; whether
-it holds on other prints is the business of the final test.
+`fold` (some folds are harder) is shared by all configurations and cancels in differences over the same
+folds. `seed` is what one training seed does to all folds of one configuration: they share initial weights
+and batch order, and half of each other's training data. `rest` is what is left. Both are taken as normal
+and as independent
+between configurations even for the same seed: a changed configuration soon follows another trajectory, so
+that sharing the seed is assumed to buy nothing. Where it does buy something, the rule that builds on this
+is too careful, never too bold. What is estimated is the mean over exactly these folds and over training
+seeds; whether it holds on other prints is the business of the final test.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Noise:
 
 
 def on_scale(score: float, scale: Scale) -> float:
-    """The score where equal changes count equally. On "log" a perfect 0 counts as 1e-12. Raises ValueError."""
+    """The score where equal changes count equally; on "log" a perfect 0 is 1e-12. Raises ValueError."""
     if not math.isfinite(score) or (scale == "log" and score < 0):
         raise ValueError(
             f"score {score}: expected a finite number{' of at least 0' if scale == 'log' else ''}"
@@ -70,13 +71,15 @@ def on_scale(score: float, scale: Scale) -> float:
 
 
 def estimate(groups: Iterable[Sequence[Measurement]], scale: Scale, prior: NoisePrior) -> Noise:
-    """The floor from configurations measured on several seeds; one group holds one configuration's measurements.
+    """The floor from configurations measured on several seeds; a group is one configuration's measurements.
 
-    The reference repeated at the study's start is one group; every re-run trial may be another. Groups with a
-    single seed tell nothing and are allowed: with nothing else the prior alone speaks. The rest's variance comes
-    from what is left after seed and fold means, (seeds - 1)(folds - 1) degrees of freedom; the variance of a seed's
-    mean over folds from the spread of those means, seeds - 1 degrees of freedom, with a prior that the two
-    variances are related as `prior.seed_share` says. Raises ValueError without any measurement.
+    The reference repeated at the study's start is one group; every re-run trial may be another. Groups
+    with a
+    single seed tell nothing and are allowed: with nothing else the prior alone speaks. The rest's
+    variance comes from what is left after seed and fold means, (seeds - 1)(folds - 1) degrees of freedom;
+    the variance of a seed's mean over folds from the spread of those means, seeds - 1 degrees of freedom,
+    with a prior that the two variances are related as `prior.seed_share` says. Raises ValueError without
+    any measurement.
     """
     grids = [_grid(group, scale) for group in groups]
     grids = [grid for grid in grids if grid.size]

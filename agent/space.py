@@ -1,4 +1,4 @@
-"""configs/space/*.yaml goes in, a Space comes out: which keys a sampler varies, how, and when each one matters."""
+"""configs/space/*.yaml goes in, a Space comes out: which keys a sampler varies, how, and when."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Space:
                 raise SpaceError(f"{where}: {key}: when: {condition.key} never is {condition.value!r}")
 
     def outside(self, key: str, value: Any) -> str | None:
-        """Why `value` is not in the knob's range, or None. Steps are a sampler's grid and bind nobody else."""
+        """Why `value` is not in the knob's range, or None. Steps bind samplers only."""
         distribution = self.distributions[key]
         if isinstance(distribution, CategoricalDistribution):
             same = [choice for choice in distribution.choices if choice == value and _alike(choice, value)]
@@ -100,7 +100,7 @@ class Space:
         return None
 
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """The knobs among `values` whose condition holds; the reference's value counts where none is given."""
+        """The knobs among `values` whose condition holds, by the reference where none is given."""
 
         def holds(condition: Condition | None) -> bool:
             if condition is None:

@@ -29,7 +29,7 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Editable:
-    """Files that a proposal may edit: globs (`**` crosses folders), what is excepted, and size caps in bytes."""
+    """Files that a proposal may edit: globs (`**` crosses folders), exceptions, and size caps in bytes."""
 
     files: tuple[str, ...]
     excepted: tuple[str, ...] = ()

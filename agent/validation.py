@@ -1,7 +1,7 @@
 """A searcher's overrides go in; what will run comes out, checked against the composed config, or Rejected.
 
-An override is a plain value for a key that the composed config has. Nothing of Hydra's override language passes,
-so what was checked is what runs.
+An override is a plain value for a key that the composed config has. Nothing of Hydra's override language
+passes, so what was checked is what runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
 
 from agent.composition import CompositionError, composed, config_hash, leaves, reference_leaves
 from agent.records import Value
@@ -42,7 +41,8 @@ class Rejected(ValueError):
 class Validated:
     """What will run.
 
-    overrides: the complete ones over the reference (base plus proposal), values converted to the key's type.
+    overrides: the complete ones over the reference (base plus proposal), values converted to the key's
+    type.
     arguments: the command line after `python train.py`, without the runner's own arguments.
     config_hash: identity of the composed config, training seed and run folder apart.
     config: every leaf of the composed config, interpolations resolved.

@@ -1,8 +1,8 @@
 """python scripts/simulate_acceptance.py: what each acceptance rule does to pure noise and to real gains.
 
-Noise as the published run shows it (folds vary by 2-4 % of the mean). Prints false keeps in 100 proposals that do
-nothing, the chance to keep a real gain, the runs that re-running costs, and what a study's last score claims
-against what it really gained.
+Noise as the published run shows it (folds vary by 2-4 % of the mean). Prints false keeps in 100 proposals
+that do nothing, the chance to keep a real gain, the runs that re-running costs, and what a study's last
+score claims against what it really gained.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "acceptance"
 
 @dataclass(frozen=True)
 class World:
-    """How chance works: standard deviations on the log scale, `shared` of the seed's part is common to all."""
+    """How chance works: standard deviations on the log scale; `shared` of the seed part is common to all."""
 
     fold_std: float = 0.03
     seed_std: float = 0.015

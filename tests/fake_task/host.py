@@ -1,4 +1,4 @@
-"""What the lab calls for the toy task on the host: check a composed config, seal the folds, judge embeddings."""
+"""What the lab calls for the toy task on the host: check a config, seal the folds, judge embeddings."""
 
 from __future__ import annotations
 

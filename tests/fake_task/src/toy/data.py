@@ -1,4 +1,4 @@
-"""A seed goes in, pairs of views come out. The lab masks this file in a sandbox: it could redraw the pairs."""
+"""A seed goes in, pairs of views come out. Masked in a sandbox: it could redraw the pairs."""
 
 import numpy as np
 
