@@ -97,13 +97,8 @@ def comparable_score(trial: Trial, by_number: Mapping[int, Trial]) -> float:
     assert trial.outcome is not None
     assert trial.outcome.score is not None
     verdict = trial.verdict
-    if (
-        trial.outcome.stopped_early
-        and verdict
-        and verdict.delta is not None
-        and verdict.compared_with is not None
-    ):
-        recipe = by_number.get(verdict.compared_with)
+    if trial.outcome.stopped_early and verdict and verdict.delta is not None:
+        recipe = by_number.get(-1 if verdict.compared_with is None else verdict.compared_with)
         if recipe and recipe.outcome and recipe.outcome.score is not None:
             return recipe.outcome.score + verdict.delta
     return trial.outcome.score
@@ -123,11 +118,10 @@ def derive_seed(seed: int, count: int) -> int:
 def check_defaults(space: Space, name: str) -> None:
     """Raise ValueError where the reference lies outside the space: a sampler could not be told of it."""
     for key, distribution in space.distributions.items():
-        if key not in space.defaults or not contains(
-            distribution, on_grid(distribution, space.defaults[key])
-        ):
+        value = space.defaults.get(key)
+        if key not in space.defaults or not contains(distribution, on_grid(distribution, value)):
             raise ValueError(
-                f"searcher {name!r}: the reference has {key}={space.defaults.get(key)!r}, outside {distribution}; "
+                f"searcher {name!r}: the reference has {key}={value!r}, outside {distribution}; "
                 "widen the space, or change the reference"
             )
 

@@ -2,8 +2,8 @@
 
 Optuna's CmaEsSampler keeps its state where no other process finds it, takes no foreign points and draws
 categorical knobs at random. Here `cmaes.CMA` is rebuilt from the history at each ask: every proposal carries
-its point in the unit cube (`LATENT` in its params), whole generations are told in the order of the trials, and
-the random state comes from (seed, number of trials).
+its point in the unit cube (`LATENT` in its params), whole generations are told in the order of the trials,
+and the random state comes from (seed, number of trials).
 
 Knobs are scaled to [0, 1] (log scales in the logarithm, integers rounded on the way out). A categorical knob
 has one coordinate a choice, and the largest wins. The search starts at the reference.
@@ -57,10 +57,8 @@ class Cube:
         """The reverse; each value lies in its distribution and has its type."""
         result: dict[str, Value] = {}
         ends = np.cumsum(self.widths)
-        for (key, distribution), width, end in zip(
-            self.distributions.items(), self.widths, ends, strict=True
-        ):
-            result[key] = _decode(distribution, coordinates[end - width : end])
+        for key, width, end in zip(self.distributions, self.widths, ends, strict=True):
+            result[key] = _decode(self.distributions[key], coordinates[end - width : end])
         return result
 
 
@@ -137,7 +135,7 @@ def cmaes(
     space: Space,
     seed: int,
     direction: Direction = "minimize",
-    sigma: float = 0.2,
+    sigma: float = 0.25,
     population: int | None = None,
 ) -> CmaEsSearcher:
     """`sigma`: first step size, as a share of each range; `population`: None is 4 + 3 ln(dimension)."""
