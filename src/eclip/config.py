@@ -1,0 +1,355 @@
+"""A composed Hydra config goes in, the same settings come out typed and range-checked, or a ConfigError.
+
+Defaults live in `configs/` alone; here stand the keys, their types and the values that make sense.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class ConfigError(ValueError):
+    """One setting is wrong; the message names the key, the value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Range:
+    low: float
+    high: float
+    open_low: bool = False
+
+    def __str__(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+    def holds(self, value: float) -> bool:
+        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
+
+
+Share = Annotated[float, Range(0, 1)]
+Width = Annotated[int, Range(8, 4096)]
+Count = Annotated[int, Range(1, 10_000_000)]
+Positive = Annotated[float, Range(0, 1e6, open_low=True)]
+
+
+@dataclass(frozen=True)
+class Data:
+    name: Literal["synthetic", "ukiyoe_vg"]
+    root: str
+    seed: int
+    prints: Annotated[int, Range(9, 10_000_000)]
+    test_prints: Annotated[int, Range(2, 10_000_000)]
+    split_seed: int
+    fold_count: Annotated[int, Range(2, 20)]
+    folds: list[int]
+    fold: int | Literal["all"] | None
+    on_error: Literal["raise", "skip"]
+    pack_dir: str
+    workers: Annotated[int, Range(1, 256)] | None
+    sealed: str | None
+
+
+@dataclass(frozen=True)
+class Augment:
+    crop_scale: Annotated[float, Range(0.05, 1)]
+    color_jitter: Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    _target_: Literal["eclip.models.encoders.TinyViT", "eclip.models.encoders.TimmImage"]
+    pooling: Literal["cls", "mean"]
+    frozen: bool
+    patch_size: Annotated[int, Range(2, 64)] | None = None
+    width: Width | None = None
+    depth: Annotated[int, Range(1, 64)] | None = None
+    heads: Annotated[int, Range(1, 64)] | None = None
+    dropout: Annotated[float, Range(0, 0.9)] | None = None
+    name: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    _target_: Literal["eclip.models.encoders.TinyText", "eclip.models.encoders.DistilBertText"]
+    pooling: Literal["cls", "mean", "max"]
+    frozen: bool
+    width: Width | None = None
+    depth: Annotated[int, Range(1, 64)] | None = None
+    heads: Annotated[int, Range(1, 64)] | None = None
+    dropout: Annotated[float, Range(0, 0.9)] | None = None
+    name: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Projection:
+    dim: Width
+    layers: Annotated[int, Range(1, 2)]
+    dropout: Annotated[float, Range(0, 0.9)]
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    init: Annotated[float, Range(0.01, 1000)]
+    min: Annotated[float, Range(0.0001, 1000)]
+    max: Annotated[float, Range(1, 1000)]
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    experts: bool
+    pretrained: bool
+    image_size: Annotated[int, Range(16, 1024)]
+    caption_tokens: Annotated[int, Range(4, 512)]
+    phrase_tokens: Annotated[int, Range(4, 512)]
+    tokenizer: str
+    image: ImageEncoder
+    text: TextEncoder
+    projection: Projection
+    logit_scale: LogitScale
+    wise_ft: Share
+    ema_decay: Annotated[float, Range(0, 0.99999)]
+
+
+@dataclass(frozen=True)
+class ExpertProbability:
+    schedule: Literal["constant", "phased"]
+    max: Share
+    min: Share
+    cold: Share
+    warmup: Share
+    cooldown: Share
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    weight: Annotated[float, Range(0, 100)]
+    share: Share
+
+
+@dataclass(frozen=True)
+class Expert:
+    fusion: Literal[
+        "cross_attention",
+        "pixel_mask",
+        "weighted_pooling",
+        "prompt_tokens",
+        "input_channel",
+        "attention_bias",
+    ]
+    probability: ExpertProbability
+    mixup_alpha: Annotated[float, Range(0.01, 100)]
+    weight: Annotated[float, Range(0, 100)]
+    reconstruction: Reconstruction
+
+
+@dataclass(frozen=True)
+class Loss:
+    name: Literal["clip", "siglip"]
+    label_smoothing: Annotated[float, Range(0, 0.9)]
+    hard_negative: Annotated[float, Range(0, 10)]
+
+
+@dataclass(frozen=True)
+class Factors:
+    image: Annotated[float, Range(0, 100)]
+    text: Annotated[float, Range(0, 100)]
+    heads: Annotated[float, Range(0, 100)]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    lr: Annotated[float, Range(0, 1, open_low=True)]
+    weight_decay: Annotated[float, Range(0, 10)]
+    beta1: Annotated[float, Range(0, 0.9999)]
+    beta2: Annotated[float, Range(0, 0.99999)]
+    warmup: Share
+    cosine_floor: Share
+    gradient_clip: Annotated[float, Range(0, 1e4)]
+    factors: Factors
+
+
+@dataclass(frozen=True)
+class Trainer:
+    max_steps: Count
+    batch_size: Annotated[int, Range(2, 65_536)]
+    accumulate: Annotated[int, Range(1, 1024)]
+    precision: Literal["auto", "fp32", "bf16"]
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Annotated[int, Range(1, 1024)]
+    compile: bool
+    threads: Annotated[int, Range(1, 1024)] | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    seconds: Positive | None
+
+
+@dataclass(frozen=True)
+class Run:
+    dir: str
+    resume: str | None
+    checkpoint_seconds: Positive | None
+
+
+@dataclass(frozen=True)
+class Logger:
+    name: Literal["wandb", "csv", "none"]
+    project: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a training run is told. One field a config group."""
+
+    seed: Annotated[int, Range(0, 2**31 - 1)]
+    evaluation: Literal["open", "sealed"]
+    final: bool
+    run: Run
+    budget: Budget
+    data: Data
+    augment: Augment
+    model: Model
+    expert: Expert
+    loss: Loss
+    optimizer: Optimizer
+    trainer: Trainer
+    logger: Logger
+    callbacks: Any
+
+
+def check(config: DictConfig | dict[str, Any]) -> Settings:
+    """Types and ranges of every key, then what keys demand of each other.
+
+    Raises ConfigError with the key, the value and what is allowed.
+    """
+    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    if not isinstance(plain, dict):
+        raise ConfigError(f"expected a mapping of settings, got {type(plain).__name__}")
+    plain = {key: value for key, value in plain.items() if key != "hydra"}
+    settings: Settings = _section(Settings, plain, "")
+    _together(settings)
+    return settings
+
+
+def _section(kind: type, values: Any, prefix: str) -> Any:
+    where = prefix.rstrip(".") or "the config"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}={_show(values)}: expected a section with keys, not a value")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else "allowed: " + ", ".join(sorted(fields))
+            raise ConfigError(f"{prefix}{key}={_show(values[key])}: unknown key; {hint}")
+    for name, item in fields.items():
+        if name not in values and item.default is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{name} is missing; give it a value")
+    return kind(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in values.items()})
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _section(typing.cast(type, hint), value, key + ".")
+    accepted, result = _accepts(hint, value)
+    if not accepted:
+        raise ConfigError(f"{key}={_show(value)}: expected {_describe(hint)}")
+    return result
+
+
+def _accepts(hint: Any, value: Any) -> tuple[bool, Any]:
+    """(whether the value fits the annotation, the value converted)."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True, value
+    if origin in (types.UnionType, typing.Union):
+        for option in typing.get_args(hint):
+            accepted, result = _accepts(option, value)
+            if accepted:
+                return True, result
+        return False, None
+    if origin is Annotated:
+        base, bounds = typing.get_args(hint)
+        accepted, result = _accepts(base, value)
+        return accepted and bounds.holds(result), result
+    if origin is Literal:
+        return value in typing.get_args(hint) and not isinstance(value, bool), value
+    if origin is list:
+        (inner,) = typing.get_args(hint)
+        results = [_accepts(inner, item) for item in value] if isinstance(value, list) else [(False, None)]
+        return all(fit for fit, _ in results), [item for _, item in results]
+    if hint is types.NoneType:
+        return value is None, None
+    if hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return fits, float(value) if fits else None
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    return isinstance(value, hint), value
+
+
+def _describe(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(option) for option in typing.get_args(hint))
+    if origin is Annotated:
+        base, bounds = typing.get_args(hint)
+        return f"{'a whole number' if base is int else 'a number'} in {bounds}"
+    if origin is Literal:
+        options = [str(option) for option in typing.get_args(hint)]
+        return options[0] if len(options) == 1 else "one of " + ", ".join(options)
+    if origin is list:
+        return f"a list, each {_describe(typing.get_args(hint)[0])}"
+    names = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}
+    return "null" if hint is types.NoneType else names.get(hint, str(hint))
+
+
+def _show(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _together(settings: Settings) -> None:
+    """What one key demands of another."""
+    data, model, expert = settings.data, settings.model, settings.expert
+    if settings.evaluation == "sealed" and data.sealed is None:
+        raise ConfigError("evaluation=sealed: needs data.sealed=DIR, the folder of one sealed fold")
+    if not data.folds or len(set(data.folds)) != len(data.folds):
+        raise ConfigError(f"data.folds={data.folds}: expected distinct folds, at least one")
+    for fold in [*data.folds, *([data.fold] if isinstance(data.fold, int) else [])]:
+        if not 0 <= fold < data.fold_count:
+            raise ConfigError(f"data.folds={data.folds}: fold {fold} is not in [0, {data.fold_count - 1}]")
+    if model.logit_scale.min > model.logit_scale.max:
+        scale = model.logit_scale
+        raise ConfigError(f"model.logit_scale.min={scale.min:g}: above model.logit_scale.max={scale.max:g}")
+    tiny = model.image._target_.endswith("TinyViT")
+    if tiny and model.image.patch_size and model.image_size % model.image.patch_size:
+        raise ConfigError(
+            f"model.image.patch_size={model.image.patch_size}: must divide model.image_size={model.image_size}"
+        )
+    for name, part in (("image", model.image), ("text", model.text)):
+        if part.width and part.heads and part.width % part.heads:
+            raise ConfigError(f"model.{name}.heads={part.heads}: must divide model.{name}.width={part.width}")
+    if settings.loss.name == "siglip" and settings.loss.label_smoothing:
+        raise ConfigError(
+            f"loss.label_smoothing={settings.loss.label_smoothing:g}: siglip has no smoothing; set it to 0"
+        )
+    probability = expert.probability
+    if probability.schedule == "phased" and probability.cold + probability.warmup + probability.cooldown > 1:
+        raise ConfigError(
+            "expert.probability: cold + warmup + cooldown are shares of the budget and must sum to at most 1"
+        )
+    if probability.min > probability.max:
+        raise ConfigError(f"expert.probability.min={probability.min:g}: above max={probability.max:g}")

@@ -1,0 +1,88 @@
+"""Image and text embeddings go in, retrieval ranks and the scores made of them come out.
+
+Mean rank counts from 0 and averages both directions, as in the published experiment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Ranks = npt.NDArray[np.int64]
+
+# float32 similarities of unit vectors carry about this much rounding; what lies closer is a tie
+TIE = np.float32(5e-7)
+RECALL_AT = (1, 5, 10)
+
+
+class EmbeddingError(ValueError):
+    """Embeddings that cannot be scored: NaN, a wrong shape, a row of zeros."""
+
+
+def retrieval_ranks(
+    image_ND: Array, text_ND: Array, row_tile: int = 256, column_tile: int = 4096
+) -> tuple[Ranks, Ranks]:
+    """Rank of each pair's match among all candidates, 0 = first: (image to text, text to image).
+
+    Rows are L2-normalised; row i of both belongs together. Ties count against
+    the match, so constant embeddings rank last. O(N^2) time, O(N + tile) memory.
+    """
+    count = len(image_ND)
+    threshold_N = np.einsum("nd,nd->n", image_ND, text_ND) - TIE
+    image_to_text_N = np.zeros(count, np.int64)
+    text_to_image_N = np.zeros(count, np.int64)
+    for top in range(0, count, row_tile):
+        rows = slice(top, min(top + row_tile, count))
+        for left in range(0, count, column_tile):
+            columns = slice(left, min(left + column_tile, count))
+            similarity = image_ND[rows] @ text_ND[columns].T
+            _exclude_match(similarity, top, left)
+            image_to_text_N[rows] += np.count_nonzero(similarity >= threshold_N[rows, None], axis=1)
+            text_to_image_N[columns] += np.count_nonzero(similarity >= threshold_N[None, columns], axis=0)
+    return image_to_text_N, text_to_image_N
+
+
+def _exclude_match(similarity: Array, top: int, left: int) -> None:
+    """A pair does not compete with itself: its own similarity becomes -inf within this tile."""
+    first, last = max(top, left), min(top + similarity.shape[0], left + similarity.shape[1])
+    if first < last:
+        match = np.arange(first, last)
+        similarity[match - top, match - left] = -np.inf
+
+
+def retrieval_scores(image_ND: npt.ArrayLike, text_ND: npt.ArrayLike) -> dict[str, float]:
+    """Mean rank, median rank and recall at 1, 5, 10 of N pairs of embeddings, normalised here.
+
+    mean_rank is the mean of both directions; each direction is there under its own name, too.
+    Raises EmbeddingError for NaN, infinity, zero rows, or shapes that are not two equal (N, D), N > 1.
+    """
+    image, text = normalised(image_ND, "image"), normalised(text_ND, "text")
+    if image.shape != text.shape:
+        raise EmbeddingError(f"image embeddings {image.shape} and text embeddings {text.shape} must agree")
+    scores: dict[str, float] = {}
+    both = dict(zip(("image_to_text", "text_to_image"), retrieval_ranks(image, text), strict=True))
+    for direction, ranks in both.items():
+        scores[f"mean_rank_{direction}"] = float(ranks.mean())
+        scores[f"median_rank_{direction}"] = float(np.median(ranks))
+        for k in RECALL_AT:
+            scores[f"recall_at_{k}_{direction}"] = float(np.mean(ranks < k))
+    for name in ("mean_rank", "median_rank", *(f"recall_at_{k}" for k in RECALL_AT)):
+        scores[name] = (scores[f"{name}_image_to_text"] + scores[f"{name}_text_to_image"]) / 2
+    scores["candidates"] = float(len(image))
+    return scores
+
+
+def normalised(embedding_ND: npt.ArrayLike, name: str) -> Array:
+    """Rows scaled to unit length, float32. Raises EmbeddingError for what has no direction."""
+    array = np.asarray(embedding_ND, dtype=np.float32)
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise EmbeddingError(f"{name} embeddings have shape {array.shape}, expected (N > 1, D)")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise EmbeddingError(f"{name} embedding {row} holds NaN or infinity")
+    length = np.linalg.norm(array, axis=1, keepdims=True)
+    if not (length > 0).all() or not np.isfinite(length).all():
+        row = int(np.flatnonzero(~((length > 0) & np.isfinite(length)).ravel())[0])
+        raise EmbeddingError(f"{name} embedding {row} has no direction: its length is {length[row, 0]:g}")
+    return np.ascontiguousarray(array / length)

@@ -1,0 +1,76 @@
+"""The chunked ranks against a naive sort, and what must never score well."""
+
+import numpy as np
+import pytest
+
+from eclip.metrics import EmbeddingError, normalised, retrieval_ranks, retrieval_scores
+
+
+def naive_ranks(image, text):
+    """One row at a time, in float64, by counting the other candidates that are at least as near."""
+    image_to_text = [
+        sum(image[i] @ text[j] >= image[i] @ text[i] for j in range(len(text)) if j != i)
+        for i in range(len(image))
+    ]
+    text_to_image = [
+        sum(image[j] @ text[i] >= image[i] @ text[i] for j in range(len(text)) if j != i)
+        for i in range(len(text))
+    ]
+    return image_to_text, text_to_image
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(61, 16))
+    return normalised(image, "image"), normalised(image + rng.normal(size=image.shape), "text")
+
+
+@pytest.mark.parametrize("tiles", [(512, 4096), (7, 13), (13, 7), (61, 1)])
+def test_tiles_do_not_change_ranks(pairs, tiles):
+    expected = naive_ranks(*(array.astype(np.float64) for array in pairs))
+    ranks = retrieval_ranks(*pairs, *tiles)
+    assert [list(direction) for direction in ranks] == [list(direction) for direction in expected]
+
+
+def test_perfect_pairs_rank_first_and_published_mean_counts_from_zero(pairs):
+    scores = retrieval_scores(pairs[0], pairs[0])
+    assert scores["mean_rank"] == 0
+    assert scores["recall_at_1"] == 1
+
+
+def test_scores_average_both_directions(pairs):
+    scores = retrieval_scores(*pairs)
+    image_to_text, text_to_image = naive_ranks(*pairs)
+    assert scores["mean_rank"] == pytest.approx((np.mean(image_to_text) + np.mean(text_to_image)) / 2)
+    assert scores["median_rank_image_to_text"] == np.median(image_to_text)
+    assert scores["recall_at_5_text_to_image"] == pytest.approx(np.mean([rank < 5 for rank in text_to_image]))
+    assert 0 < scores["mean_rank"] < 30
+
+
+@pytest.mark.parametrize("width", [1, 3, 128, 511])
+def test_constant_embeddings_rank_last_whatever_the_width(width):
+    constant = np.tile(np.random.default_rng(width).normal(size=(1, width)), (733, 1))
+    assert retrieval_scores(constant, constant)["mean_rank"] == 732
+
+
+def test_half_of_the_texts_collapsed_is_counted_against_the_match(pairs):
+    image, text = pairs[0].copy(), pairs[0].copy()
+    text[30:] = text[30]
+    ranks, _ = retrieval_ranks(image, text)
+    assert ranks[30] == 30
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "message"),
+    [
+        (np.full((4, 2), np.nan), np.ones((4, 2)), "NaN"),
+        (np.ones((4, 2)), np.zeros((4, 2)), "no direction"),
+        (np.ones((4, 2)), np.ones((5, 2)), "must agree"),
+        (np.ones(4), np.ones(4), "shape"),
+        (np.ones((1, 4)), np.ones((1, 4)), "shape"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error(image, text, message):
+    with pytest.raises(EmbeddingError, match=message):
+        retrieval_scores(image, text)
