@@ -20,7 +20,7 @@ from agent.distributions import contains, on_grid
 from agent.records import Proposal, Trial, Value, current_recipe
 from agent.searchers.base import Direction, Space
 
-STEP = "step"
+STEP = "@step"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,8 @@ class PlaybookSearcher:
         """The next step that changes something, on top of the recipe; None at the end of the list."""
         recipe = current_recipe(history)
         values = {**self.space.defaults, **(recipe.overrides if recipe else {})}
-        done = {
-            t.proposal.params[STEP]: t for t in history if STEP in t.proposal.params and not _interrupted(t)
-        }
+        walked = [t for t in history if STEP in t.proposal.params and not _interrupted(t)]
+        done = {trial.proposal.params[STEP]: trial for trial in walked}
         for number in range(max(done, default=-1) + 1, len(self.steps)):
             step = self.steps[number]
             changes = self._changes(step, values)
@@ -107,7 +106,7 @@ def playbook(
     steps: Sequence[Mapping[str, Any]],
     refine: Mapping[str, Any],
 ) -> PlaybookSearcher:
-    """`steps`: [{says, set: {key: value or {times: factor}}}]; `refine`: {keys, factors}, largest factor first.
+    """`steps`: [{says, set: {key: value or {times: factor}}}]; `refine`: {keys, factors from large to small}.
 
     There is no chance in it: `seed` and `direction` are taken because every searcher is made alike. Raises
     ValueError for a key that the space lacks, a value outside it, or a factor on what has no size.

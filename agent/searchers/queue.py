@@ -19,12 +19,12 @@ from agent.codec import RecordError, from_json, loads
 from agent.records import Proposal, Trial
 from agent.searchers.base import Direction, Space
 
-LINE = "line"
+LINE = "@line"
 LONGEST_LINE = 1 << 20
 
 
 class QueueSearcher:
-    """Proposals from lines of bytes; `lines` gives them from the first one on, `source` names them in errors."""
+    """Proposals from lines of bytes; `lines` gives them from the first on, `source` names them in errors."""
 
     name = "queue"
 
