@@ -29,8 +29,8 @@ _ISOLATION = (
 # An ordinary user's payload could overwrite bubblewrap's own process 1, which no seccomp filter binds; the
 # shell that takes its place is bound.
 _AS_USER = ("--unshare-user", "--disable-userns", "--as-pid-1")
-# Root stays root until every bind source is open, then becomes nobody (account.py). Process 1 stays root's, so
-# that the payload cannot touch it.
+# Root stays root until every bind source is open, then becomes nobody (account.py). Process 1 stays root's:
+# the payload cannot touch it.
 _AS_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 # The first line of output proves that every step of the setup worked; the command starts when the supervisor
 # watches, and never if the supervisor has died meanwhile. If the machine runs out of memory, it goes first.

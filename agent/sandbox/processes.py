@@ -100,12 +100,15 @@ class NamespaceProcesses:
     def unlinked_bytes(self, device: int) -> int:
         held: dict[int, int] = {}
         for pid in self._pids():
-            for folder in ("fd", "map_files"):
-                for name in self._list(f"{pid}/{folder}"):
-                    try:
-                        found = os.stat(f"{pid}/{folder}/{name}", dir_fd=self._proc)
-                    except OSError:
-                        continue
+            for line in self._read(f"{pid}/maps").splitlines():
+                if line.endswith(b" (deleted)"):
+                    addresses, _, _, where, inode, _ = line.split(maxsplit=5)
+                    if where == b"%02x:%02x" % (os.major(device), os.minor(device)):
+                        first, last = (int(address, 16) for address in addresses.split(b"-"))
+                        held[int(inode)] = held.get(int(inode), 0) + last - first
+            for name in self._list(f"{pid}/fd"):
+                with suppress(OSError):
+                    found = os.stat(f"{pid}/fd/{name}", dir_fd=self._proc)
                     if found.st_dev == device and found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
                         held[found.st_ino] = found.st_blocks * 512
         return sum(held.values())
@@ -142,12 +145,12 @@ class NamespaceProcesses:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError:
             return b""
-        try:
-            return os.read(descriptor, 65_536)
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
+        chunks = []
+        with suppress(OSError):
+            while chunk := os.read(descriptor, 1 << 16):
+                chunks.append(chunk)
+        os.close(descriptor)
+        return b"".join(chunks)
 
 
 def _parent(pid: int) -> int:
