@@ -36,9 +36,9 @@ class ClaimError(ValueError):
     """What untrusted code wrote is not what it may write. `file` is relative to the run directory."""
 
     def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"{clean_text(file, limit=200)}: {clean_text(reason, limit=500)}")
-        self.file = file
-        self.reason = reason
+        self.file = clean_text(file, limit=200)
+        self.reason = clean_text(reason, limit=500)
+        super().__init__(f"{self.file}: {self.reason}")
 
 
 @contextmanager
@@ -174,16 +174,21 @@ def _strict_json(file: str, data: bytes) -> Any:
         # escapes can spell half a surrogate pair, which no file, database or terminal takes
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
-        raise ClaimError(file, f"is not UTF-8: {error.reason}") from error
+        raise ClaimError(file, f"is not UTF-8: {error}") from error
     except json.JSONDecodeError as error:
         raise ClaimError(file, f"is not JSON: {error}") from error
     return value
 
 
 def _check_depth(file: str, text: str) -> None:
-    """Before parsing, since the parser recurses."""
-    depth = 0
-    for character in re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL):
+    """Before parsing, since the parser recurses; in one pass, since the text may be made to be slow."""
+    depth, in_text, escaped = 0, False, False
+    for character in text:
+        if in_text:
+            in_text = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+            continue
+        in_text = character == '"'
         depth += (character in "[{") - (character in "]}")
         if depth > JSON_DEPTH:
             raise ClaimError(file, f"is nested more than {JSON_DEPTH} levels deep")
@@ -223,8 +228,10 @@ def _entry(file: str, name: str, entry: Any) -> tuple[str, tuple[int, ...], int,
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
         raise ClaimError(file, f"tensor {name} has dtype {dtype!r}, allowed are {', '.join(_ITEM_BYTES)}")
-    if not _naturals(shape) or not 1 <= len(shape) <= 2 or not _naturals(offsets) or len(offsets) != 2:
-        raise ClaimError(file, f"tensor {name} has shape {shape!r} at {offsets!r}, allowed are 1 or 2 dimensions")
+    if not _naturals(shape) or not 1 <= len(shape) <= 2 or 0 in shape:
+        raise ClaimError(file, f"tensor {name} has shape {shape!r}, allowed are 1 or 2 sizes above 0")
+    if not _naturals(offsets) or len(offsets) != 2:
+        raise ClaimError(file, f"tensor {name} has data_offsets {offsets!r}")
     if offsets[1] - offsets[0] != math.prod(shape) * _ITEM_BYTES[dtype]:
         raise ClaimError(file, f"tensor {name} of shape {shape} does not fit its bytes {offsets}")
     return dtype, tuple(shape), offsets[0], offsets[1]

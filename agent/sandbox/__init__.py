@@ -23,6 +23,7 @@ Not covered:
   and the supervisor then dies by SIGKILL, it may survive; as root it cannot.
 - Set-user-id programs and files of the mounted folders: nothing in them is secret from the payload. Mask or
   do not mount what it should not read; /usr is visible whole.
+- UNIX sockets and FIFOs inside a mounted folder can be talked to, read-only or not. Mount none.
 - Denial of service within the limits: it may use its memory, its disk, its processes and its time.
 """
 
