@@ -29,7 +29,7 @@ def measure(folder: int, max_entries: int, depth: int = 0) -> tuple[int, int]:
                 continue  # removed meanwhile
             count += 1
             if count > max_entries:
-                raise Unmeasurable(f"more than {max_entries} entries")
+                raise Unmeasurable("too many entries")
             if entry.is_dir(follow_symlinks=False):
                 children.append(entry.name)
     for name in children:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from agent.sandbox.base import SandboxUnavailable
 
+# expanduser gives "~" for a user without a home, where Path.home() raises
+_TOO_MUCH = tuple(map(Path, (os.path.expanduser("~"), "/home", "/root", "/etc", "/var", "/tmp", "/opt")))
+
 
 def interpreter_folders() -> tuple[Path, ...]:
     """The virtual environment, the installation behind it and what links lead to; outer folders first.
@@ -20,7 +23,7 @@ def interpreter_folders() -> tuple[Path, ...]:
         found.append(real.parent.parent)
     outside = sorted({folder for folder in found if not folder.is_relative_to("/usr")})
     for folder in outside:
-        if len(folder.parts) < 2 or folder in (Path.home(), Path("/home"), Path("/root"), Path("/etc")):
+        if len(folder.parts) < 2 or folder in _TOO_MUCH:
             raise SandboxUnavailable(
                 f"Python's prefix is {folder}, and mounting that would show everything in it",
                 "run from a virtual environment in a folder of its own (python -m venv .venv)",

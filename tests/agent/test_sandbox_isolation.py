@@ -259,7 +259,20 @@ def test_no_device_but_the_harmless(lab: Lab) -> None:
              memory=attempt(os.mknod, "/run_dir/mem", S_IFCHR | 0o666, os.makedev(1, 1)), fuse=attempt(open, "/dev/fuse"),
              kernel=attempt(open, "/dev/kmsg"), kvm=attempt(open, "/dev/kvm"))
     """).said
-    harmless = {"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "fd", "core"}
+    harmless = {
+        "null",
+        "zero",
+        "full",
+        "random",
+        "urandom",
+        "tty",
+        "console",
+        "ptmx",
+        "pts",
+        "shm",
+        "fd",
+        "core",
+    }
     names = {name for name in said["names"] if not name.startswith(("std", "nvidia"))}
     assert names <= harmless
     assert (said["disk"], said["memory"]) == ("EPERM", "EPERM")

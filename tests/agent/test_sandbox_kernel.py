@@ -147,7 +147,9 @@ def interpret(program: bytes, machine: int, number: int, arguments: tuple[int, .
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 
 
-@pytest.mark.parametrize(("machine", "architecture", "column"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)])
+@pytest.mark.parametrize(
+    ("machine", "architecture", "column"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)]
+)
 class TestProgram:
     """On both machines, whichever this is."""
 

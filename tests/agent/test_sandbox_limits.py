@@ -68,7 +68,7 @@ def test_wall_clock_kills_what_ignores_every_signal(any_lab: Lab, token: str) ->
         f"""
         for number in range(1, 65):
             attempt(signal.signal, number, signal.SIG_IGN)
-        for _ in range(5):
+        for _ in range(4):
             os.fork()
         if os.fork() == 0:
             os.execl({any_lab.python!r}, "python", "-c", "import time; time.sleep(60)", {token!r})
@@ -80,7 +80,7 @@ def test_wall_clock_kills_what_ignores_every_signal(any_lab: Lab, token: str) ->
     )
     assert ended.finished.killed_by == "wall"
     assert ended.finished.returncode is None
-    assert ended.finished.log_tail.count("ready") == 32
+    assert ended.finished.log_tail.count("ready") == 16
     assert 0.6 <= ended.finished.seconds < 2.0
     assert processes_with(token) == []
 
@@ -100,18 +100,16 @@ def test_fork_bomb_meets_its_limit(lab: Lab) -> None:
     assert 15 <= said["children"] < 24
 
 
-def test_exponential_fork_bomb_ends_with_the_wall_clock(lab: Lab, token: str) -> None:
+def test_exponential_fork_bomb_ends_with_the_wall_clock(lab: Lab) -> None:
     ended = lab.attack(
-        f"""
+        """
         while True:
             try:
                 os.fork()
             except OSError:
                 pass
         """,
-        processes=64,
         wall_seconds=0.6,
-        environment={"TOKEN": token},
     )
     assert ended.finished.killed_by == "wall"
     assert ended.finished.seconds < 3.0
@@ -166,15 +164,18 @@ def test_workers_that_share_memory_are_not_counted_twice(lab: Lab) -> None:
     ended = lab.attack(
         """
         block = bytearray(os.urandom(40 << 20))
-        workers = [os.fork() for _ in range(3)] if True else []
-        time.sleep(0.25)
-        os._exit(0) if 0 in workers else [os.waitpid(pid, 0) for pid in workers]
-        tell(sum=sum(block[:10]) >= 0)
+        for _ in range(5):
+            if os.fork() == 0:
+                time.sleep(0.25)
+                os._exit(block[0] == -1)
+        for _ in range(5):
+            assert os.wait()[1] == 0
+        tell(done=True)
         """,
         memory_bytes=120 * MIB,
     )
     assert ended.finished.killed_by is None
-    assert ended.said["sum"]
+    assert ended.said["done"]
     assert 40 * MIB < ended.finished.peak_memory_bytes < 120 * MIB
 
 
@@ -430,7 +431,9 @@ def test_interrupted_supervisor_leaves_nothing(caller: Lab, token: str) -> None:
 def test_killed_supervisor_leaves_no_orphan(kind: str, token: str) -> None:
     for lab in open_lab(kind):
         inner = f"import time; open('/run_dir/alive', 'w').close(); time.sleep(60) # {token}"
-        command = lab.write(f"os.setsid() if os.fork() == 0 else None; os.execl({lab.python!r}, 'python', '-c', {inner!r})")
+        command = lab.write(
+            f"os.setsid() if os.fork() == 0 else None; os.execl({lab.python!r}, 'python', '-c', {inner!r})"
+        )
         if isinstance(lab, OrdinaryLab):
             process = lab.supervisor(lab.request(command))
         else:
@@ -454,11 +457,15 @@ def caller_supervisor(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", code, str(lab.folder), *command]
-    return subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def test_threads_run_sandboxes_side_by_side(caller: Lab) -> None:
-    command = caller.write("time.sleep(0.1); tell(number=int(sys.argv[1]), pids=len(os.listdir('/proc')) > 0)")
+    command = caller.write(
+        "time.sleep(0.1); tell(number=int(sys.argv[1]), pids=len(os.listdir('/proc')) > 0)"
+    )
 
     def run(number: int) -> int:
         run_dir = caller.folder / f"run{number}"
@@ -467,7 +474,8 @@ def test_threads_run_sandboxes_side_by_side(caller: Lab) -> None:
             [*command, str(number)], run_dir=run_dir, mounts=caller.mounts, environment={}, limits=LIMITS,
             log_path=caller.folder / f"log{number}",
         )  # fmt: skip
-        return int(json.loads(finished.log_tail)["number"])
+        number_inside: int = json.loads(finished.log_tail)["number"]
+        return number_inside
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(run, range(8))) == list(range(8))
@@ -491,8 +499,9 @@ def test_taking_over_process_1_gains_nothing(lab: Lab, token: str) -> None:
         """,
         wall_seconds=0.8,
     )
-    # an ordinary user of a kernel with Yama's ptrace_scope is refused like root's payload
-    assert ended.said["answer"] == "EACCES" if os.geteuid() == 0 and lab.kind == "caller" else ("done", "EACCES")
+    root = os.geteuid() == 0 and lab.kind == "caller"
+    # with Yama's ptrace_scope, an ordinary user is refused like root's payload
+    assert ended.said["answer"] in (("EACCES",) if root else ("done", "EACCES"))
     assert ended.finished.killed_by == "wall"
     assert ended.finished.seconds < 2
     assert processes_with(token) == []

@@ -52,7 +52,7 @@ def tell(**facts):
     print(json.dumps(facts), flush=True)
 '''
 
-_ONCE = '''
+_ONCE = """
 import dataclasses, json, os, sys
 from pathlib import Path
 from agent.sandbox import Bubblewrap, Limits, Mount
@@ -65,7 +65,7 @@ finished = Bubblewrap().run(
     environment=request["environment"], limits=Limits(**request["limits"]), log_path=Path(request["log_path"]),
 )
 print(json.dumps(dataclasses.asdict(finished)))
-'''
+"""
 
 
 @dataclass(frozen=True)
