@@ -104,7 +104,7 @@ class ECLIPModule(L.LightningModule):
         norm = self._clip()
         optimizer.step()
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update()
         self._record(step, rate, losses, norm)
 
     def _seed_step(self, step: int) -> np.random.Generator:
@@ -124,7 +124,7 @@ class ECLIPModule(L.LightningModule):
         """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
         inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
         settings, warm_up = self.expert, self.expert.reconstruction
-        if not self.model.experts:
+        if self.model.fusion is None:
             return inputs
         if coin < expert_probability(share, **asdict(settings.probability)):
             alpha = settings.mixup_alpha
@@ -177,7 +177,7 @@ class ECLIPModule(L.LightningModule):
     def use_evaluation_weights(self) -> None:
         """What is evaluated: the average of the weights if one is kept, then mixed with the pretrained backbones."""
         if self.average is not None:
-            self.average.copy_to(self.model)
+            self.average.copy_to_model()
         if self.pretrained:
             self.model.load_state_dict(wise_ft(self.pretrained, self.model.state_dict(), self.wise_ft))
 

@@ -1,7 +1,7 @@
 """Losses of CLIP and eCLIP: L2-normalised embeddings in, scalar float32 losses out.
 
-All logits are float32, also under autocast: in bf16 a scale of 100 would round them by up to 0.25. Rows of a batch
-that carry the same text (two prints, one phrase) count as each other's negatives, as published.
+All logits are float32, also under autocast: in bf16 a scale of 100 would round them by up to 0.25. Rows of
+a batch that carry the same text (two prints, one phrase) count as each other's negatives, as published.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def info_nce(
 
 
 def cross_entropy(logit_NN: Tensor, dim: int, label_smoothing: float, hard_negative: float) -> Tensor:
-    """Mean cross-entropy along `dim`, the diagonal being the target; one pass over the matrix, no transposed copy."""
+    """Mean cross-entropy along `dim`, the diagonal being the target; no transposed copy is made."""
     if hard_negative:
         logit_NN = logit_NN + log_negative_weights(logit_NN.detach(), dim, hard_negative)
     loss = logit_NN.logsumexp(dim).mean() - (1 - label_smoothing) * logit_NN.diagonal().mean()
@@ -49,8 +49,8 @@ def log_negative_weights(logit_NN: Tensor, dim: int, hard_negative: float) -> Te
 
 
 def siglip(image_ND: Tensor, text_ND: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Pairwise sigmoid loss (arXiv 2303.15343): -1/N sum_ij log sigmoid(z_ij (scale cos_ij + bias)), z = 1 for
-    pairs, else -1."""
+    """Pairwise sigmoid loss (arXiv 2303.15343): the sum over i, j of
+    -log sigmoid(z_ij (scale cos_ij + bias)) / N, where z is 1 for pairs and -1 for all others."""
     with torch.autocast(image_ND.device.type, enabled=False):
         logit_NN = scale.float() * (image_ND.float() @ text_ND.float().T) + bias.float()
     # log sigmoid(-x) = log sigmoid(x) - x: the pairs' terms are corrected on the diagonal alone
@@ -85,8 +85,8 @@ def reconstruction_loss(reconstructed_BD: Tensor, image_BD: Tensor) -> Tensor:
 class Objective:
     """The training loss; called with the model's outputs as keyword arguments.
 
-    Under `siglip` the expert loss is made of pairwise sigmoid losses too. `siglip` knows neither label smoothing
-    nor hard-negative weights: ValueError.
+    Under `siglip` the expert loss is made of pairwise sigmoid losses too. `siglip` knows neither label
+    smoothing nor hard-negative weights: ValueError.
     """
 
     name: Literal["clip", "siglip"] = "clip"

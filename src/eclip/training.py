@@ -14,6 +14,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from eclip.budget import BudgetClock
 from eclip.callbacks import BudgetBar, BudgetEnd, Checkpoint
@@ -73,11 +74,8 @@ def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, ba
     """(image_ND, text_ND) of the validation inputs, float32, gathered over ranks, each in order of its number."""
     module.use_evaluation_weights()
     size = min(batch_size, data.candidates)
-    trainer.validate(
-        module,
-        dataloaders=candidate_batches(data, size, trainer.global_rank, trainer.world_size),
-        verbose=False,
-    )
+    batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
+    trainer.validate(module, dataloaders=[DataLoader(side, batch_size=None) for side in batches], verbose=False)
     with module.retrieval.sync_context():
         return module.retrieval.ordered()
 

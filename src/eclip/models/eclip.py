@@ -1,4 +1,4 @@
-"""eCLIP: images, texts and heatmaps in; L2-normalised float32 embeddings out, named as the losses' arguments."""
+"""eCLIP: images, texts and heatmaps in; L2-normalised embeddings out, named as the losses' arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ECLIP(nn.Module):
     logit_scale: init, min, max of the scale itself (not its logarithm).
     fusion, patch_size: how the heatmap enters, and the patch of `cross_attention` (None: 16, for images
     below 64 pixels a quarter of the side).
-    experts=False builds no heatmap processor: plain CLIP. `bias`: the start of SigLIP's learned bias, or None.
+    experts=False builds no heatmap processor: plain CLIP. bias: the start of SigLIP's learned bias, or None.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ECLIP(nn.Module):
         return out
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What is trained: the image backbone, the text backbone, and the rest (projections, scale, fusion)."""
+        """What is trained: image backbone, text backbone, and the rest (projections, scale, fusion)."""
         groups: dict[str, list[nn.Parameter]] = {"image": [], "text": [], "heads": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -120,7 +120,7 @@ class ECLIP(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """Features [B, F] to the shared space [B, D]: linear, or linear, GELU, LayerNorm, linear; then dropout."""
+    """Features [B, F] to the shared space [B, D]: linear (GELU, LayerNorm, linear), dropout."""
 
     def __init__(self, width: int, *, dim: int, layers: int = 1, dropout: float = 0.0) -> None:
         if layers not in (1, 2):

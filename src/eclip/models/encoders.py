@@ -1,4 +1,4 @@
-"""What every encoder offers: pixels or token ids in, one feature vector each out; and the four encoders by name.
+"""What every encoder offers: pixels or token ids in, features [B, F] out; and the four encoders by name.
 
 An image encoder works in three steps that the heatmap fusions hook into: `patches` embeds pixels, `encode`
 runs the transformer over them, `pool` makes one vector of the tokens.
@@ -25,6 +25,8 @@ class ImageEncoder(Protocol):
     patch_size: int
     grid: int
     prefix: int
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
 
     def patches(self, image_BCHW: Tensor) -> Tensor:
         """Patch embeddings [B, P, F], P = grid * grid, row by row, before positions are added."""

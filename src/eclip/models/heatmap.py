@@ -1,4 +1,4 @@
-"""Six ways to let an expert's heatmap into the image embedding: image and heatmap in, an embedding or feature out.
+"""Six ways to let a heatmap into the image embedding: image and heatmap in, embedding or feature out.
 
 `CrossAttention` is the published processor: it sees pixels alone and answers in the projection space. The
 others run the image encoder once more with the heatmap in it and answer in its feature space, [B, F], from
@@ -59,7 +59,7 @@ class CrossAttention(nn.Module):
 
 
 class PixelMask(nn.Module):
-    """The normalised image times the heatmap, encoded: outside the boxes the encoder sees the data's mean colour.
+    """The normalised image times the heatmap, encoded: outside the boxes it shows the data's mean colour.
 
     Source: masked crops as in OVSeg, arXiv 2210.04150, with a soft mask. No parameters of its own.
     """
@@ -96,7 +96,7 @@ class WeightedPooling(nn.Module):
 class PromptTokens(nn.Module):
     """Heatmap patches as further tokens of the image encoder, marked by learned positions.
 
-    Source: visual prompts, arXiv 2203.12119, made from the heatmap as SAM (arXiv 2304.02643) embeds its masks.
+    Source: visual prompts, arXiv 2203.12119, made from the heatmap as SAM, arXiv 2304.02643, embeds masks.
     """
 
     projected = False
@@ -126,8 +126,8 @@ class InputChannel(nn.Module):
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
         self.embed = PatchConv(1, encoder.width, encoder.patch_size)
-        nn.init.zeros_(self.embed.weight)
-        nn.init.zeros_(self.embed.bias)
+        for parameter in self.embed.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, encoder: ImageEncoder, image_BCHW: Tensor, heatmap_BHW: Tensor, token_BSF: Tensor | None = None

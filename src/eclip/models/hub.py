@@ -21,7 +21,7 @@ class WeightsUnavailable(RuntimeError):
 def snapshot(repo_id: str, files: list[str], advice: str) -> Path:
     """The directory of a cached or freshly downloaded snapshot with all `files`.
 
-    Raises WeightsUnavailable, naming the repository and giving `advice`, where they can be had in neither way.
+    Raises WeightsUnavailable, with the repository and `advice`, where they can be had in neither way.
     """
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -1,7 +1,7 @@
 """Encoders with published weights: a vision transformer of timm, and DistilBERT of transformers.
 
-Both libraries take seconds to import, so they are imported when an encoder is made, and not before it is known
-that its weights can be had.
+Both libraries take seconds to import, so they are imported when an encoder is made, and not before it is
+known that its weights can be had.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eclip.models.tiny import pad_bias, valid_tokens
 class TimmImage(nn.Module):
     """A vision transformer of timm by name, e.g. vit_small_patch16_224 (22M parameters).
 
-    pretrained: from `weights` (a .safetensors, .pth or .npz file), else from the hub's cache, else from the hub.
+    pretrained: from `weights` (a .safetensors, .pth or .npz file), else from the hub's cache, else the hub.
     Position embeddings are resized to `image_size`. pretrained=False: random, offline; `weights` is not read.
     Raises WeightsUnavailable within a second where weights are neither here nor within reach.
     """
@@ -39,9 +39,14 @@ class TimmImage(nn.Module):
         check_pooling(pooling, ("cls", "mean"), "model.image.pooling")
         self.vit: Any = build_vit(name, pretrained, local_path(weights, "model.image.weights"), image_size)
         self.pooling, self.frozen = pooling, frozen
-        self.width, self.heads = self.vit.embed_dim, self.vit.blocks[0].attn.num_heads
-        self.patch_size = self.vit.patch_embed.patch_size[0]
-        self.grid, self.prefix = self.vit.patch_embed.grid_size[0], self.vit.num_prefix_tokens
+        self.width: int = self.vit.embed_dim
+        self.heads: int = self.vit.blocks[0].attn.num_heads
+        self.patch_size: int = self.vit.patch_embed.patch_size[0]
+        self.grid: int = self.vit.patch_embed.grid_size[0]
+        self.prefix: int = self.vit.num_prefix_tokens
+        # the statistics of the pixels that the weights were trained on
+        self.pixel_mean: tuple[float, float, float] = self.vit.pretrained_cfg["mean"]
+        self.pixel_std: tuple[float, float, float] = self.vit.pretrained_cfg["std"]
         if pooling == "cls" and not self.prefix:
             raise ValueError(f"model.image.pooling=cls: {name} has no class token; choose mean")
         if frozen:
@@ -77,7 +82,7 @@ class TimmImage(nn.Module):
 class DistilBertText(nn.Module):
     """DistilBERT (66M parameters) with scaled-dot-product attention.
 
-    pretrained: from `weights` (a directory written by `save_pretrained`), else from the hub's cache, else from
+    pretrained: from `weights` (a directory written by `save_pretrained`), else from the hub's cache, else
     the hub. pretrained=False: random, offline; the architecture is that of `weights` where given, else the
     published one. `vocab_size` is the tokenizer's: ValueError where pretrained weights have another.
     Raises WeightsUnavailable within a second where weights are neither here nor within reach.
@@ -98,8 +103,8 @@ class DistilBertText(nn.Module):
         directory = local_path(weights, "model.text.weights")
         self.bert: Any = build_distilbert(name, pretrained, directory, vocab_size)
         self.pooling, self.frozen = pooling, frozen
-        self.width = self.bert.config.dim
-        self.max_tokens = self.bert.config.max_position_embeddings
+        self.width: int = self.bert.config.dim
+        self.max_tokens: int = self.bert.config.max_position_embeddings
         if frozen:
             freeze(self)
 
@@ -116,7 +121,7 @@ class DistilBertText(nn.Module):
         return pool_text(token_BLF, valid_BL, self.pooling)
 
 
-def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int) -> nn.Module:
+def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int) -> Any:
     """A timm vision transformer without its classifier."""
     advice = (
         "Fetch it on a machine with network access by "
@@ -131,15 +136,12 @@ def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int
 
     if not timm.is_model(name):
         raise ValueError(
-            f"model.image.name={name}: timm knows no such model (python -c 'import timm; print(timm.list_models(\"vit*\"))')"
+            f"model.image.name={name}: timm knows no such model; timm.list_models('vit*') lists them"
         )
     overlay: dict[str, Any] = {}
     if pretrained:
-        file = (
-            weights
-            or snapshot(timm.get_pretrained_cfg(name).hf_hub_id, ["model.safetensors"], advice)
-            / "model.safetensors"
-        )
+        file = weights or published_vit(timm.get_pretrained_cfg(name), name, advice)
+        # the published .npz files have a loader of their own; any other file holds a state dict
         overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
     vit = timm.create_model(
         name,
@@ -157,7 +159,15 @@ def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int
     return vit
 
 
-def build_distilbert(name: str, pretrained: bool, weights: Path | None, vocab_size: int | None) -> nn.Module:
+def published_vit(settings: Any, name: str, advice: str) -> Path:
+    """The file of timm's published weights; ValueError where there are none for this model."""
+    repository = settings.hf_hub_id if settings else None
+    if not repository:
+        raise ValueError(f"model.image.name={name}: timm publishes no weights for it. {advice}")
+    return snapshot(repository, ["model.safetensors"], advice) / "model.safetensors"
+
+
+def build_distilbert(name: str, pretrained: bool, weights: Path | None, vocab_size: int | None) -> Any:
     """DistilBERT's encoder."""
     files = ["config.json", "model.safetensors"]
     if pretrained and weights is None:

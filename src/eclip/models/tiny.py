@@ -16,6 +16,8 @@ PADDING = 0
 class TinyViT(nn.Module):
     """A pre-norm vision transformer with learned positions. A class token exists only where it is pooled."""
 
+    pixel_mean = pixel_std = (0.5, 0.5, 0.5)
+
     def __init__(
         self,
         *,
@@ -54,7 +56,7 @@ class TinyViT(nn.Module):
     def encode(
         self, patch_BPF: Tensor, prompt_BTF: Tensor | None = None, bias_BHP: Tensor | None = None
     ) -> Tensor:
-        B, P, _ = patch_BPF.shape
+        B = len(patch_BPF)
         token_BSF = patch_BPF + self.position[:, self.prefix :]
         if self.prefix:
             # the class token has no embedding of its own: its learned position is one
@@ -120,5 +122,5 @@ def valid_tokens(token_BL: Tensor) -> Tensor:
 
 
 def pad_bias(bias_BHP: Tensor, prefix: int, count: int) -> Tensor:
-    """A bias towards patches [B, heads, P] as one towards all `count` tokens [B, heads, 1, S]: 0 elsewhere."""
+    """A bias towards patches [B, heads, P] as one towards all S = `count` tokens, [B, heads, 1, S]."""
     return nn.functional.pad(bias_BHP, (prefix, count - prefix - bias_BHP.shape[2]))[:, :, None]

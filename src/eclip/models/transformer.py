@@ -59,12 +59,13 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, token_BLF: Tensor, bias: Tensor | None = None) -> Tensor:
         token_BLF = token_BLF + self.dropout(self.attention(self.norm1(token_BLF), bias))
-        return token_BLF + self.dropout(self.mlp(self.norm2(token_BLF)))
+        return token_BLF + self.dropout(self.contract(F.gelu(self.expand(self.norm2(token_BLF)))))
 
 
 class Transformer(nn.Module):
@@ -76,11 +77,12 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        blocks = [Block(width, heads, dropout) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.apply(initialise)
-        for block in self.blocks:
-            for layer in (block.attention.out, block.mlp[2]):
+        for block in blocks:
+            for layer in (block.attention.out, block.contract):
                 nn.init.trunc_normal_(layer.weight, std=0.02 / math.sqrt(2 * depth))
 
     def forward(self, token_BLF: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -90,7 +92,7 @@ class Transformer(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights of linear layers, embeddings and patch convolutions from a truncated normal of 0.02, biases 0."""
+    """Linear layers, embeddings and patch convolutions: truncated normal of 0.02, biases 0."""
     if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
