@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
+from eclip.data.arrays import Array
 from eclip.data.batch import PADDING, Batch, bucket
 from eclip.data.splits import FoldData, Index
 
@@ -49,9 +51,9 @@ def _philox(seed: int, stream: Literal["epochs", "phrases"], index: int) -> np.r
 class StepBatches:
     """The endless batches of a run: iterating starts at `first_step`, `at(step)` gives any one of them.
 
-    `size` prints a step over all ranks, of which this rank has its contiguous slice. The arrays are wrapped
-    as tensors on `device`: mapped memory on the CPU, a copy on an accelerator where it fits, so that a batch
-    is one gather there and no transfer.
+    `size` prints a step over all ranks, of which this rank has its contiguous slice. A batch is one
+    gather: from mapped memory (`device` None), or on a device that keeps a copy of all the prints, if they
+    fit, so that nothing but indices is transferred.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class StepBatches:
         first_step: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         self.rows_N = fold_data.train_rows_N
         if not 0 < size <= len(self.rows_N):
@@ -77,11 +79,16 @@ class StepBatches:
         # lengths are needed on the host, where shapes are decided
         self.caption_length_N = (pack.captions_NL != PADDING).sum(axis=1)
         self.phrase_length_M = (pack.phrases_ML != PADDING).sum(axis=1)
-        arrays = (pack.images_NHWC, pack.captions_NL, pack.phrases_ML, pack.boxes_NR4, pack.box_count_N)
-        self.device = _where_it_fits(torch.device(device), sum(array.nbytes for array in arrays))
-        tensors = [torch.from_numpy(array).to(self.device) for array in arrays]
-        self.image_NHWC, self.caption_NL, self.phrase_ML, self.boxes_NR4, self.box_count_N = tensors
-        self.box_R = torch.arange(self.boxes_NR4.shape[1], device=self.device)
+        arrays: dict[str, Array] = {
+            "image": pack.images_NHWC,
+            "caption": pack.captions_NL,
+            "phrase": pack.phrases_ML,
+            "boxes": pack.boxes_NR4,
+            "box_count": pack.box_count_N,
+        }
+        self.device = _where_it_fits(device, sum(array.nbytes for array in arrays.values()))
+        self.sources = {name: _on(array, self.device) for name, array in arrays.items()}
+        self.box_R = torch.arange(pack.boxes_NR4.shape[1], device=self.device)
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.at, count(self.first_step))
@@ -92,29 +99,46 @@ class StepBatches:
         row_B = self.rows_N[position_B]
         first_B, end_B = self.offsets_N1[row_B], self.offsets_N1[row_B + 1]
         phrase_B = first_B + (uniform_B * (end_B - first_B)).astype(np.int64)
-        caption_length = bucket(int(self.caption_length_N[row_B].max()), self.caption_NL.shape[1])
-        phrase_length = bucket(int(self.phrase_length_M[phrase_B].max()), self.phrase_ML.shape[1])
-        row, phrase = (torch.from_numpy(index[self.share]).to(self.device) for index in (row_B, phrase_B))
+        caption_length = _bucket(self.caption_length_N[row_B], self.sources["caption"].shape[1])
+        phrase_length = _bucket(self.phrase_length_M[phrase_B], self.sources["phrase"].shape[1])
+        row_B, phrase_B = row_B[self.share], phrase_B[self.share]
         return {
-            "image_BHWC": self.image_NHWC.index_select(0, row),
-            "caption_BL": self.caption_NL.index_select(0, row)[:, :caption_length].long(),
-            "phrase_BL": self.phrase_ML.index_select(0, phrase)[:, :phrase_length].long(),
-            "boxes_BR4": self.boxes_NR4.index_select(0, row),
-            "valid_BR": self.box_R < self.box_count_N.index_select(0, row)[:, None],
+            "image_BHWC": _take(self.sources["image"], row_B),
+            "caption_BL": _take(self.sources["caption"], row_B)[:, :caption_length].long(),
+            "phrase_BL": _take(self.sources["phrase"], phrase_B)[:, :phrase_length].long(),
+            "boxes_BR4": _take(self.sources["boxes"], row_B),
+            "valid_BR": self.box_R < _take(self.sources["box_count"], row_B)[:, None],
         }
 
 
-def _where_it_fits(device: torch.device, size: int) -> torch.device:
-    """`device`, or the CPU when `size` bytes take too much of an accelerator: the batches are the same."""
-    if device.type != "cuda" or size <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return device
-    return torch.device("cpu")
+def _bucket(length_B: npt.NDArray[np.int64], longest: int) -> int:
+    return bucket(int(length_B.max()), longest)
+
+
+def _where_it_fits(device: torch.device | str | None, size: int) -> torch.device | None:
+    """`device`, or None when `size` bytes take too much of an accelerator: the batches are the same."""
+    if device is None:
+        return None
+    device = torch.device(device)
+    fits = device.type != "cuda" or size <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    return device if fits else None
+
+
+def _on(array: Array, device: torch.device | None) -> Array | Tensor:
+    return array if device is None else torch.from_numpy(array).to(device)
+
+
+def _take(source: Array | Tensor, index_B: Index) -> Tensor:
+    if isinstance(source, Tensor):
+        return source.index_select(0, torch.from_numpy(index_B).to(source.device))
+    # numpy's one thread: on a busy machine torch's threads wait for each other, 28 ms where this takes 0.05
+    return torch.from_numpy(source[index_B])
 
 
 class PrintsDataModule(LightningDataModule):
     """Training batches of `batch_size * accumulate` prints a step; see StepBatches.
 
-    `first_step` is the step to resume at. `device` is where the prints are kept, if they fit.
+    `first_step` is the step to resume at. `device` keeps a copy of the prints, if they fit.
     """
 
     def __init__(
@@ -127,7 +151,7 @@ class PrintsDataModule(LightningDataModule):
         first_step: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.fold_data = fold_data

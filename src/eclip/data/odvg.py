@@ -199,7 +199,7 @@ class _Line:
         if not isinstance(item, dict):
             self.fail("bad value", f"regions: expected objects, found {item!r}")
         bbox: list[Any] = self.value(item, "bbox", list)
-        phrase = self.value(item, "phrase", object)
+        phrase: Any = self.value(item, "phrase", object)
         phrases = phrase if isinstance(phrase, list) else [phrase]
         if not phrases or not all(isinstance(text, str) and text.strip() for text in phrases):
             self.fail("bad value", f"phrase: expected words, found {phrase!r}")
