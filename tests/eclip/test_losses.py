@@ -144,12 +144,12 @@ def test_the_siglip_objective_uses_the_bias_for_every_pair() -> None:
 
 @pytest.mark.parametrize("setting", [{"label_smoothing": 0.1}, {"hard_negative": 0.5}])
 def test_siglip_refuses_what_it_does_not_know(setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="loss.label_smoothing=0 and loss.hard_negative=0"):
+    with pytest.raises(ValueError, match=r"loss\.label_smoothing=0 and loss\.hard_negative=0"):
         Objective(name="siglip", **setting)
 
 
 def test_unknown_losses_are_refused() -> None:
-    with pytest.raises(ValueError, match="loss.name=triplet: choose clip or siglip"):
+    with pytest.raises(ValueError, match=r"loss\.name=triplet: choose clip or siglip"):
         Objective(name="triplet")  # type: ignore[arg-type]
 
 

@@ -13,7 +13,6 @@ from eclip.models.eclip import ECLIP, Projection
 from eclip.models.encoders import DistilBertText, TimmImage, TinyText, TinyViT
 
 SCALE = {"init": 1 / 0.07, "min": 1.0, "max": 100.0}
-BATCH = {"image_BCHW": (4, 3, 32, 32), "heatmap_BHW": (4, 32, 32)}
 
 
 def tiny(**settings) -> ECLIP:
@@ -32,7 +31,9 @@ def tiny(**settings) -> ECLIP:
 
 def expert_batch() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.rand(shape, generator=generator) for name, shape in BATCH.items()} | {
+    return {
+        "image_BCHW": torch.randn(4, 3, 32, 32, generator=generator),
+        "heatmap_BHW": torch.rand(4, 32, 32, generator=generator),
         "caption_BL": torch.randint(1, 30, (4, 7), generator=generator),
         "phrase_BL": torch.randint(1, 30, (4, 3), generator=generator),
         "mix_B": torch.tensor([0.0, 0.3, 0.6, 1.0]),
@@ -49,9 +50,7 @@ def test_forward_returns_the_losses_arguments() -> None:
         torch.testing.assert_close(out[name].norm(dim=-1), torch.ones(4))
     torch.testing.assert_close(out["image_BD"], net.encode_image(batch["image_BCHW"]))
     torch.testing.assert_close(out["phrase_BD"], net.encode_text(batch["phrase_BL"]))
-    torch.testing.assert_close(
-        out["masked_BD"], net.encode_expert(batch["image_BCHW"], batch["heatmap_BHW"])
-    )
+    torch.testing.assert_close(out["masked_BD"], net.encode_expert(batch["image_BCHW"], batch["heatmap_BHW"]))
     torch.testing.assert_close(
         out["reconstructed_BD"], net.encode_expert(batch["image_BCHW"], torch.ones(4, 32, 32))
     )
@@ -64,7 +63,7 @@ def test_mixing_runs_from_masked_to_plain() -> None:
     torch.testing.assert_close(out["mixed_BD"][0], out["masked_BD"][0])
     torch.testing.assert_close(out["mixed_BD"][3], out["image_BD"][3])
     row = 0.3 * out["image_BD"][1] + 0.7 * out["masked_BD"][1]
-    torch.testing.assert_close(out["mixed_BD"][1], row / math.sqrt(float((row**2).sum())))
+    torch.testing.assert_close(out["mixed_BD"][1], row / (row**2).sum().sqrt())
 
 
 def test_the_published_bug_is_reproduced() -> None:
@@ -131,7 +130,9 @@ def test_two_layers_have_gelu_and_norm_between() -> None:
     head, feature = Projection(6, dim=4, layers=2), torch.randn(3, 6)
     hidden = head[0](feature)
     hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
-    hidden = (hidden - hidden.mean(1, keepdim=True)) / (hidden.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    hidden = (hidden - hidden.mean(1, keepdim=True)) / (
+        hidden.var(1, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
     torch.testing.assert_close(head(feature), head[3](hidden))
     with pytest.raises(ValueError, match=r"model\.projection\.layers=3: choose 1 or 2"):
         Projection(6, dim=4, layers=3)

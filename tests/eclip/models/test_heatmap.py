@@ -133,7 +133,9 @@ def test_weighted_pooling_is_what_the_loops_say(encoder: ImageEncoder) -> None:
 def test_pixels_outside_the_mask_do_not_count(encoder: ImageEncoder) -> None:
     image, _ = inputs()
     mask = F.pad(torch.ones(2, 16, 16), (8, 8, 8, 8))
-    torch.testing.assert_close(PixelMask()(encoder, image, mask), PixelMask()(encoder, image * mask[:, None], mask))
+    torch.testing.assert_close(
+        PixelMask()(encoder, image, mask), PixelMask()(encoder, image * mask[:, None], mask)
+    )
 
 
 def test_an_unknown_fusion_is_refused(encoder: ImageEncoder) -> None:

@@ -69,9 +69,7 @@ def test_random_vits_need_nothing_and_differ_by_seed() -> None:
     torch.manual_seed(1)
     second = TimmImage(name=NAME, pretrained=False, image_size=32)
     assert torch.equal(first.vit.blocks[0].attn.qkv.weight, second.vit.blocks[0].attn.qkv.weight)
-    assert not torch.equal(
-        TimmImage(name=NAME, pretrained=False).vit.cls_token, second.vit.cls_token
-    )
+    assert not torch.equal(TimmImage(name=NAME, pretrained=False).vit.cls_token, second.vit.cls_token)
 
 
 def test_bert_weights_arrive_exactly(bert_directory: Path) -> None:
