@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-CHUNK = 1 << 16
+CHUNK = 1 << 14  # bytes; what a break can cost at most: an unfinished chunk is dropped
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # Zenodo asks programs to name themselves: requests' own name has been throttled as a whole.
 HEADERS = {"User-Agent": "kento-prepare-data/0.1 (Ukiyo-eVG)", "Accept-Encoding": "identity"}

@@ -122,7 +122,7 @@ def _reach(client: Client, url: str, task: "_Fetch") -> None:
 
 def _progress(console: Console | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=console is None)
+    return Progress(*columns, TimeRemainingColumn(), console=console or Console(quiet=True))
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """A Zenodo of one record on loopback: files and faults enter; real HTTP, and a count of all that was sent, leave."""
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,6 +32,7 @@ class Zenodo:
     - `break_after[key]`: for each coming answer, after how many bytes the connection is cut
     - `statuses[key]`: for each coming answer, an error status instead (key "" is the record)
     - `altered[key]`: how many coming answers have their first byte flipped
+    - `after_sending`: told the key after each answer
     - `no_ranges`: keys sent whole whatever is asked
     """
 
@@ -42,6 +45,7 @@ class Zenodo:
     sizes: dict[str, int] = field(default_factory=dict)
     log: list[Sent] = field(default_factory=list)
     connections: int = 0
+    after_sending: Callable[[str | None], None] = lambda key: None
     lock: threading.Lock = field(default_factory=threading.Lock)
     base: str = ""
 
@@ -101,6 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.world.lock:
             self.world.connections += 1
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client may hang up in the middle
+            super().handle()
+
     def log_message(self, *_: object) -> None:
         """Silent: the log is `Zenodo.log`."""
 
@@ -141,4 +149,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(sent)
+        self.world.after_sending(key)
         self.close_connection = len(sent) < len(body)
