@@ -60,6 +60,13 @@ def test_a_broken_connection_goes_on_where_it_broke(zenodo, client, tmp_path):
     assert zenodo.bytes_sent("a.bin") < len(BODY) + 2 * CHUNK
 
 
+def test_breaks_with_new_bytes_between_them_do_not_exhaust_the_patience(zenodo, client, tmp_path):
+    zenodo.break_after["a.bin"] = [50_000] * 5
+    download(client, file_of(zenodo), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == BODY
+    assert len(zenodo.log) == 5 + 1
+
+
 def test_another_process_goes_on_with_the_partial_file(zenodo, client, tmp_path):
     zenodo.break_after["a.bin"] = [200_000]
     with pytest.raises(FetchError, match=r"a\.bin.*broke off"):
@@ -77,14 +84,15 @@ def test_the_partial_file_of_another_version_is_not_gone_on_with(zenodo, client,
     zenodo.files["a.bin"] = BODY[::-1]
     download(client, file_of(zenodo), tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BODY[::-1]
-    assert zenodo.log[-1].body == len(BODY)
+    assert [sent.body for sent in zenodo.log] == [200_000, len(BODY)]
 
 
 def test_progress_ends_at_the_size_through_breaks_and_a_wrong_checksum(zenodo, client, tmp_path):
-    zenodo.break_after["a.bin"] = [1000]
+    zenodo.break_after["a.bin"] = [100_000]
     zenodo.altered["a.bin"] = 1
     told: list[int] = []
     download(client, file_of(zenodo), tmp_path / "a", told.append)
+    assert len(zenodo.log) == 3
     assert sum(told) == len(BODY)
 
 
@@ -113,8 +121,10 @@ def test_a_damaged_file_on_disk_is_fetched_again(zenodo, client, tmp_path):
 def test_without_ranges_a_broken_file_starts_again(zenodo, client, tmp_path):
     zenodo.no_ranges.add("a.bin")
     zenodo.break_after["a.bin"] = [100_000]
-    download(client, file_of(zenodo), tmp_path / "a")
+    told: list[int] = []
+    download(client, file_of(zenodo), tmp_path / "a", told.append)
     assert (tmp_path / "a").read_bytes() == BODY
+    assert sum(told) == len(BODY)
 
 
 def test_without_ranges_and_always_broken_it_ends_in_an_error(zenodo, client, tmp_path):
