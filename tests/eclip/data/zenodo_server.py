@@ -98,6 +98,7 @@ class Zenodo:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or headers and body, sent apart, wait 40 ms for each other
     world: Zenodo
 
     def setup(self) -> None:
