@@ -170,7 +170,9 @@ def test_the_rate_limits_reset_time_is_waited_for(zenodo, client, tmp_path):
     assert [sent.status for sent in zenodo.log] == [429, 206]
 
 
-@pytest.mark.parametrize("after", ["90000", formatdate(time.time() + 90000, usegmt=True)])
+@pytest.mark.parametrize(
+    "after", ["90000", formatdate(time.time() + 90000, usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_wait_of_a_day_is_not_begun(zenodo, client, tmp_path, after):
     zenodo.statuses["a.bin"] = [429]
     zenodo.headers["Retry-After"] = after
@@ -220,7 +222,9 @@ def test_a_name_service_that_hangs_is_no_network_after_the_set_seconds(monkeypat
     hang = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hang.wait(5) and [])
     began = time.monotonic()
-    with pytest.raises(NoNetworkError, match=r"records\.invalid:443 cannot be reached: no answer within 0\.2 s"):
+    with pytest.raises(
+        NoNetworkError, match=r"records\.invalid:443 cannot be reached: no answer within 0\.2 s"
+    ):
         Client(patience=Patience(connect=0.2)).reach("https://records.invalid/x")
     assert time.monotonic() - began < 1
     hang.set()

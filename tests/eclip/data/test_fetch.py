@@ -242,7 +242,9 @@ def test_annotations_inside_an_archive_are_found_and_preferred_by_folder(zenodo,
 
 def test_of_a_large_archive_with_annotations_only_they_are_transferred(zenodo, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "SMALL_ARCHIVE", 1000)
-    zenodo.files["everything.zip"] = zip_of({"big": DECOYS["decoy0.jpg"], TRAIN: zenodo.files.pop(TRAIN)} | DECOYS)
+    zenodo.files["everything.zip"] = zip_of(
+        {"big": DECOYS["decoy0.jpg"], TRAIN: zenodo.files.pop(TRAIN)} | DECOYS
+    )
     assert run(zenodo, tmp_path).complete
     assert zenodo.bytes_sent("everything.zip") < 0.1 * len(zenodo.files["everything.zip"])
 
@@ -269,7 +271,9 @@ def test_another_name_of_the_image_archive_is_asked_for(zenodo, tmp_path):
 
 
 def test_missing_ambiguous_and_unsafe_names_are_told_apart(zenodo, tmp_path):
-    zenodo.files[VAL] = lines("p3.png", "lost.jpg", "twice.jpg", "copied.jpg", "../../evil.jpg") + b"{broken\n[1]\n"
+    zenodo.files[VAL] = (
+        lines("p3.png", "lost.jpg", "twice.jpg", "copied.jpg", "../../evil.jpg") + b"{broken\n[1]\n"
+    )
     members = {f"x/{name}": body for name, body in PRINTS.items()}
     members |= {"x/twice.jpg": b"1", "y/twice.jpg": b"2", "x/copied.jpg": b"3", "y/copied.jpg": b"3"}
     zenodo.files[IMAGES] = zip_of(members | {"z/../../../evil.jpg": b"evil"})
@@ -285,7 +289,9 @@ def test_missing_ambiguous_and_unsafe_names_are_told_apart(zenodo, tmp_path):
     assert json.loads((root / "fetch_report.json").read_text())["missing"] == ["lost.jpg"]
 
 
-@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../x", "..", "c:\\x", "a\\x", "\0", "\x1b[2J", "", "é" * 120])
+@pytest.mark.parametrize(
+    "name", ["/etc/x", "../x", "a/../x", "..", "c:\\x", "a\\x", "\0", "\x1b[2J", "", "é" * 120]
+)
 def test_unsafe_names(name):
     assert not is_safe(name)
 
@@ -301,7 +307,10 @@ def test_safe_names(name):
         ([], "lists no files"),
         ({"files": []}, "lists no files"),
         ({"files": [{"key": "a", "size": 1, "links": {"self": "http://x"}}]}, "KeyError.*checksum"),
-        ({"files": [{"key": "a", "size": 1, "checksum": "md5:0", "links": {"self": "file:///x"}}]}, "an http address"),
+        (
+            {"files": [{"key": "a", "size": 1, "checksum": "md5:0", "links": {"self": "file:///x"}}]},
+            "an http address",
+        ),
         ({"files": [{"key": "a", "size": 1, "checksum": "sha1:0", "links": {"self": "http://x"}}]}, "md5"),
     ],
 )

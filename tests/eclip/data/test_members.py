@@ -23,7 +23,11 @@ def archive_of(**contents: bytes) -> zipfile.ZipFile:
 
 def test_a_name_is_found_by_its_last_part_wherever_it_lies():
     matches = match(archive_of(deep__er__a=b"1", b=b"2"), ["a", "b", "x/b", "c"])
-    assert {name: info.filename for name, info in matches.found.items()} == {"a": "deep/er/a", "b": "b", "x/b": "b"}
+    assert {name: info.filename for name, info in matches.found.items()} == {
+        "a": "deep/er/a",
+        "b": "b",
+        "x/b": "b",
+    }
     assert matches.missing == ["c"]
 
 
