@@ -1,4 +1,4 @@
-"""Ukiyo-eVG from a small Zenodo on loopback: what arrives, what is reported, and how little is transferred."""
+"""Ukiyo-eVG from a small Zenodo on loopback: what arrives, what is reported, how little is sent."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from eclip.data import fetch
 from eclip.data.client import CHUNK, Client, FetchError, Patience
 from eclip.data.fetch import fetch_ukiyoe_vg, is_safe, parse_record
 from eclip.data.fetch_report import ANNOTATIONS, Report
-from tests.eclip.data.zenodo_server import Zenodo
+from tests.eclip.data.zenodo_server import Sent, Zenodo
 
 REPOSITORY = Path(__file__).parents[3]
 TRAIN, VAL, TEST = ANNOTATIONS
@@ -172,11 +172,13 @@ def test_bytes_altered_on_the_way_are_asked_for_again(zenodo, tmp_path):
     stored = whole.index(PRINTS["p2.jpeg"])
     zenodo.files[IMAGES] = whole[:stored] + b"\0\0" + whole[stored + 2 :]
 
-    def repair(sent_key: str | None) -> None:
-        if sent_key == IMAGES and len(zenodo.requests(IMAGES)) == 1 + len(PRINTS):
-            zenodo.files[IMAGES] = whole
+    def repair(sent: Sent) -> None:
+        if sent.key == IMAGES:
+            first, last = map(int, sent.asked[6:].split("-"))
+            if first <= stored <= last:
+                zenodo.files[IMAGES] = whole
 
-    zenodo.after_sending = repair
+    zenodo.while_sending = repair
     report = run(zenodo, tmp_path)
     assert images_in(tmp_path) == PRINTS
     assert report.complete
@@ -369,7 +371,7 @@ def test_without_a_network_the_command_says_so_and_names_the_embedded_data(zenod
 
 
 def test_a_full_disk_ends_the_command_with_the_file_and_the_reason(zenodo, tmp_path):
-    """The largest file allowed is smaller than a print's annotations: what a full disk does, by another number."""
+    """The largest file allowed is smaller than the annotations: a full disk by another number."""
     zenodo.files[TRAIN] = lines(*PRINTS) * 50
     done = command("--root", str(tmp_path), "--record-url", zenodo.record_url, file_limit=8000)
     assert done.returncode == 1

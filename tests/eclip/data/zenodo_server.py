@@ -1,4 +1,4 @@
-"""A Zenodo of one record on loopback: files and faults enter; real HTTP, and a count of all that was sent, leave."""
+"""A Zenodo of one record on loopback: files and faults enter; real HTTP and a log of it leave."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ class Zenodo:
     - `break_after[key]`: for each coming answer, after how many bytes the connection is cut
     - `statuses[key]`: for each coming answer, an error status instead (key "" is the record)
     - `altered[key]`: how many coming answers have their first byte flipped
-    - `after_sending`: told the key after each answer
+    - `while_sending`: told of each answer, once its bytes are settled and before they go out
     - `no_ranges`: keys sent whole whatever is asked
     """
 
@@ -45,7 +45,7 @@ class Zenodo:
     sizes: dict[str, int] = field(default_factory=dict)
     log: list[Sent] = field(default_factory=list)
     connections: int = 0
-    after_sending: Callable[[str | None], None] = lambda key: None
+    while_sending: Callable[[Sent], None] = lambda sent: None
     lock: threading.Lock = field(default_factory=threading.Lock)
     base: str = ""
 
@@ -143,12 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
         with self.world.lock:
             cuts = self.world.break_after[key] if key and status < 300 else []
             sent = body[: cuts.pop(0)] if cuts else body
-            self.world.log.append(Sent(key, self.headers.get("Range"), status, len(sent)))
+            entry = Sent(key, self.headers.get("Range"), status, len(sent))
+            self.world.log.append(entry)
+        self.world.while_sending(entry)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(sent)
-        self.world.after_sending(key)
         self.close_connection = len(sent) < len(body)
