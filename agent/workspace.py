@@ -108,7 +108,7 @@ class Workspace:
         git("add", "--force", "--", self.task.recipe.file, *sorted(self._touched))
         tree = git("write-tree")
         commit = git("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
-        git("update-ref", "-m", message.splitlines()[0], f"refs/heads/{self.branch}", commit, parent)
+        git("update-ref", "-m", "lab: keep", f"refs/heads/{self.branch}", commit, parent)
         self.revert()
         return commit
 
@@ -201,7 +201,7 @@ class Workspace:
         """A fresh worktree at `commit`; the branch comes last, so that a study exists whole or not at all."""
         self._remove_stale_locks()
         self._discard()
-        self._repo("worktree", "add", "--quiet", "--detach", "--no-track", str(self.path), commit)
+        self._repo("worktree", "add", "--quiet", "--detach", str(self.path), commit)
         if not self.head():
             self._repo("update-ref", f"refs/heads/{self.branch}", commit, "0" * len(commit))
         self.revert()
