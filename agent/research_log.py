@@ -20,8 +20,8 @@ def commit_message(
 ) -> str:
     """The message of `trial`, which replaces the recipe `before`.
 
-    defaults: the reference's values, for keys that the recipe before did not set. Text written by a searcher is
-    wrapped into paragraphs of its own, so that it can neither end the message nor pose as a trailer.
+    defaults: the reference's values, for keys that the recipe before did not set. Text written by a searcher
+    is wrapped into a paragraph of its own, so that it can neither end the message nor pose as a trailer.
     """
     changed = changes(trial, before, defaults)
     files = sorted({edit.path for edit in trial.proposal.edits})

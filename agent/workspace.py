@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
+from omegaconf import OmegaConf
 
 from agent.edits import edited
 from agent.git import Git, GitError, common_dir
@@ -236,7 +236,8 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
             for section in sections:
                 node = node.setdefault(section, {})  # type: ignore[assignment]
             node[name] = recipe[key]
-    body = yaml.safe_dump(nested, sort_keys=False) if nested else ""
+    # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
+    body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
     return f"# @package _global_\n# Written by the lab. {command}\n{body}"
 
 

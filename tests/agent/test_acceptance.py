@@ -1,6 +1,7 @@
-"""Acceptance: the posterior against brute force, the noise floor against known variances, the rules against chance."""
+"""Acceptance: the posterior against brute force, the floor against known noise, the rules against chance."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ from scipy import integrate, stats
 from agent.acceptance import Greedy, Paired, from_config, gain_probability, seed_gains
 from agent.noise import Noise, NoisePrior, estimate, on_scale
 from agent.records import Measurement
-from scripts.simulate_acceptance import WORLDS, World, false_keeps, power, rule_named, whole_studies
+from agent.simulation import WORLDS, World, false_keeps, power, whole_studies
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "acceptance"
 QUIET = Noise(seed_variance=0.0, fold_variance=3 * 0.01**2, df=100.0)  # one seed's mean varies by 1 %
 ASSUMED = World()
+
+
+def rule_named(name):
+    return from_config(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()), "minimize", "log")
 
 
 def measured(*rows, seeds=None):
@@ -75,7 +80,7 @@ def test_the_posterior_at_its_ends():
     assert gain_probability([0.0] * 50, **arguments) < 0.1  # much evidence that nothing happens
     assert gain_probability([1e9], **arguments) <= 1.0
     rising = [gain_probability([gain], **arguments) for gain in np.linspace(-0.1, 0.1, 41)]
-    assert all(a < b for a, b in zip(rising, rising[1:], strict=False))
+    assert all(a < b for a, b in pairwise(rising))
 
 
 def test_keep_revert_and_rerun():
@@ -230,7 +235,7 @@ def test_mistakes_in_the_config(change, message):
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_at_most_five_false_keeps_in_a_hundred(world):
-    """The requirement, with margin: in 95 of 100 studies too, and also if every proposal met a fresh recipe."""
+    """The requirement, with margin: in 95 of 100 studies too, and if every proposal met a fresh recipe."""
     counts, runs = false_keeps(rule_named("paired"), world, proposals=100, studies=40, seed=3)
     assert np.quantile(counts, 0.95) <= 2
     assert counts.mean() <= 1

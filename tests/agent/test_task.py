@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,9 @@ def test_eclip_task_file():
     for path in ("src/eclip/metrics.py", "src/eclip/judge.py", "src/eclip/config.py", "train.py"):
         assert not task.editable.holds(path)
     assert not task.editable.holds("src/eclip/data/sealed.py")
+    assert [path.name for path in task.masked_paths()] == ["synthetic"]
+    assert all(callable(task.function(role)) for role in ("check", "seal", "judge"))
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.py")]
+    for pattern in task.editable.files:
+        single = replace(task.editable, files=(pattern,))
+        assert any(single.holds(path) for path in files), pattern

@@ -1,4 +1,4 @@
-"""The workspace: exact edits, one commit a kept trial, nothing left otherwise, and the user's checkout untouched."""
+"""The workspace: exact edits, a commit a kept trial, nothing left otherwise, the user's checkout untouched."""
 
 import hashlib
 import multiprocessing
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from agent.composition import composed, leaves
 from agent.edits import EditError
@@ -235,6 +236,14 @@ def test_recipe_file_reproduces_the_recipe(workspace):
     assert first[1].endswith("python train.py experiment=baseline recipe=lab")
 
 
+@pytest.mark.parametrize(
+    "value", ["1e5", "1e-05", "true", "~", "", "0x10", "1_000", "a: b", "12:30:45", "@x", None]
+)
+def test_recipe_file_keeps_types(clean, value):
+    text = recipe_text(clean.task, {"fault.kind": value})
+    assert OmegaConf.create(text).fault.kind == value
+
+
 def test_recipe_with_a_group_and_with_nothing(workspace):
     task = replace(workspace.task, groups={"model": ("features", "wide")})
     workspace.task = task
@@ -297,6 +306,14 @@ def test_create_and_open_say_what_is_wrong(repo):
             Workspace.create(task, name, repo / "runs")
     with pytest.raises(GitError, match="not in a git repository"):
         Workspace.create(toy_task(repo.parent), "alpha", repo.parent / "elsewhere")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to someone else")
+def test_a_repository_of_another_user(repo):
+    subprocess.run(["chown", "-R", "65534:65534", str(repo)], check=True)
+    with Workspace.create(toy_task(repo), "alpha", repo / "runs") as workspace:
+        workspace.apply([EDIT])
+        assert workspace.commit("trial 1\n", {}) == workspace.head()
 
 
 def test_one_process_at_a_time(repo, workspace, monkeypatch):
@@ -372,7 +389,7 @@ def keep_and_revert(repo):
 
 
 def test_kill_at_any_moment(repo):
-    """Kill -9 at random moments, creation included: the user's checkout stays, the branch is whole, work goes on."""
+    """Kill -9 at random moments, creation included: the checkout stays, the branch is whole, work goes on."""
     dirty(repo)
     before = user_state(repo)
     random_moment = random.Random(0)
