@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
+from omegaconf import OmegaConf
 
 from agent.edits import edited
 from agent.git import Git, GitError, common_dir
@@ -108,7 +108,7 @@ class Workspace:
         git("add", "--force", "--", self.task.recipe.file, *sorted(self._touched))
         tree = git("write-tree")
         commit = git("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
-        git("update-ref", "-m", message.splitlines()[0], f"refs/heads/{self.branch}", commit, parent)
+        git("update-ref", "-m", "lab: keep", f"refs/heads/{self.branch}", commit, parent)
         self.revert()
         return commit
 
@@ -201,7 +201,7 @@ class Workspace:
         """A fresh worktree at `commit`; the branch comes last, so that a study exists whole or not at all."""
         self._remove_stale_locks()
         self._discard()
-        self._repo("worktree", "add", "--quiet", "--detach", "--no-track", str(self.path), commit)
+        self._repo("worktree", "add", "--quiet", "--detach", str(self.path), commit)
         if not self.head():
             self._repo("update-ref", f"refs/heads/{self.branch}", commit, "0" * len(commit))
         self.revert()
@@ -236,7 +236,8 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
             for section in sections:
                 node = node.setdefault(section, {})  # type: ignore[assignment]
             node[name] = recipe[key]
-    body = yaml.safe_dump(nested, sort_keys=False) if nested else ""
+    # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
+    body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
     return f"# @package _global_\n# Written by the lab. {command}\n{body}"
 
 
