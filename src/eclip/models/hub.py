@@ -23,7 +23,7 @@ def snapshot(repo_id: str, files: list[str], advice: str) -> Path:
 
     Raises WeightsUnavailable, with the repository and `advice`, where they can be had in neither way.
     """
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cached = [try_to_load_from_cache(repo_id, name) for name in files]
@@ -31,13 +31,10 @@ def snapshot(repo_id: str, files: list[str], advice: str) -> Path:
         return Path(str(cached[0])).parent
     require_hub(repo_id, advice)
     try:
-        directory = Path(snapshot_download(repo_id, allow_patterns=files))
+        paths = [Path(hf_hub_download(repo_id, name)) for name in files]
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsUnavailable(f"{repo_id} could not be downloaded ({error}). {advice}") from error
-    missing = [name for name in files if not (directory / name).is_file()]
-    if missing:
-        raise WeightsUnavailable(f"{repo_id} holds no {', '.join(missing)}. {advice}")
-    return directory
+    return paths[0].parent
 
 
 def is_cached(repo_prefix: str) -> bool:

@@ -20,7 +20,7 @@ from eclip.models.tiny import pad_bias, valid_tokens
 class TimmImage(nn.Module):
     """A vision transformer of timm by name, e.g. vit_small_patch16_224 (22M parameters).
 
-    pretrained: from `weights` (a .safetensors, .pth or .npz file), else from the hub's cache, else the hub.
+    pretrained: from `weights` (a .safetensors or .pth file), else from the hub's cache, else the hub.
     Position embeddings are resized to `image_size`. pretrained=False: random, offline; `weights` is not read.
     Raises WeightsUnavailable within a second where weights are neither here nor within reach.
     """
@@ -138,12 +138,14 @@ def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int
         raise ValueError(
             f"model.image.name={name}: timm knows no such model; timm.list_models('vit*') lists them"
         )
+    if not timm.models.is_model_in_modules(name, ("vision_transformer", "deit")):
+        raise ValueError(f"model.image.name={name}: is no plain vision transformer (vit_*, deit_*)")
     overlay: dict[str, Any] = {}
     if pretrained:
         file = weights or published_vit(timm.get_pretrained_cfg(name), name, advice)
-        # the published .npz files have a loader of their own; any other file holds a state dict
-        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
-    vit = timm.create_model(
+        # custom_load would take the file for the .npz that these weights were first published as
+        overlay = {"file": str(file), "custom_load": False}
+    return timm.create_model(
         name,
         pretrained=pretrained,
         pretrained_cfg_overlay=overlay,
@@ -151,12 +153,6 @@ def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int
         global_pool="",
         img_size=image_size,
     )
-    missing = [
-        part for part in ("patch_embed", "_pos_embed", "norm_pre", "blocks", "norm") if not hasattr(vit, part)
-    ]
-    if missing:
-        raise ValueError(f"model.image.name={name}: is no plain vision transformer (no {', '.join(missing)})")
-    return vit
 
 
 def published_vit(settings: Any, name: str, advice: str) -> Path:

@@ -1,12 +1,13 @@
 """What can be seen in a print goes in; a caption and its phrases, each with boxes, come out.
 
-The grammar: noun phrases (number, size, colour, noun: all with synonyms) take a position or a verb; hour, weather,
-season and place become adverbials or clauses; a sentence form puts them in order. Things are left out at random, as
-people do, so a caption says some of what is there, never what is not.
+The grammar: noun phrases (number, colour, noun, detail: all with synonyms) take a position or a verb; hour,
+weather, season and place become adverbials or clauses; a sentence form puts them in order. Things are left
+out at random, as people do: a caption says some of what is there, never what is not.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from eclip.data.synthetic import words
@@ -14,14 +15,15 @@ from eclip.data.synthetic.dice import Dice
 from eclip.data.synthetic.draw.artist import Box, Seen
 from eclip.data.synthetic.scene import Scene
 
-MENTION = 0.8  # knobs: how often a thing, its colour, its position and the rest are put into words
-MENTION_COLOUR = 0.85
-MENTION_POSITION = 0.35
-MENTION_TIME = 0.72
-MENTION_WEATHER = 0.8
-MENTION_PLACE = 0.7
+MENTION = 0.9  # knobs: how often a thing, its colour, its position and the rest are put into words
+MENTION_COLOUR = 0.93
+MENTION_POSITION = 0.4
+MENTION_TIME = 0.85
+MENTION_WEATHER = 0.9
+MENTION_PLACE = 0.8
 MENTION_SEASON = 0.2
-SYNONYM = 0.5  # how often a colour goes by another name
+MENTION_DETAIL = 0.3  # a sash, a cap of snow
+SYNONYM = 0.35  # how often a colour goes by another name
 
 
 @dataclass(frozen=True)
@@ -45,31 +47,25 @@ def describe(scene: Scene, seen: tuple[Seen, ...], dice: Dice) -> Caption:
 def noun_phrase(thing: Seen, dice: Dice) -> str:
     """For instance "three white sails", "a lady in a scarlet kimono with a yellow obi"."""
     motif, count = thing.motif, len(thing.boxes)
-    colour = ""
-    if motif.colour and dice.chance(MENTION_COLOUR):
-        colour = dice.one(words.COLOURS[motif.colour]) if dice.chance(SYNONYM) else motif.colour
-    form = dice.one([f for f in words.NOUNS[motif.kind] if colour or "{colour}" not in f])
-    if motif.kind == "moon" and motif.form == "crescent":
-        form = dice.one(words.CRESCENT)
-    if colour and "{colour}" not in form and "{of}" not in form:
-        form = "{colour} " + form if motif.kind not in words.COLOURLESS else form
+    colour = _colour_word(motif.colour, dice)
+    forms = words.CRESCENT if motif.form == "crescent" else words.NOUNS[motif.kind]
+    form = dice.one([form for form in forms if colour or "{colour}" not in form])
     singular, _, plural = form.partition("|")
-    noun = (singular if count == 1 else plural or _plural(singular)).replace("{colour}", colour)
-    if motif.kind == "woman" and dice.chance(0.3):
+    noun = (singular if count == 1 else plural or singular + "s").replace("{colour}", colour)
+    if colour and motif.kind not in words.CLOTHED and "{colour}" not in form:
+        noun = f"{colour} {noun}"
+    if motif.kind == "woman" and dice.chance(MENTION_DETAIL):
         noun += dice.one(words.SASH).format(sash=motif.form)
-    if motif.kind == "fuji" and motif.form == "snow" and dice.chance(0.5):
+    if motif.kind == "fuji" and motif.form == "snow" and dice.chance(MENTION_DETAIL):
         noun += dice.one(words.SNOW_CAP)
-    return _counted(noun, motif.kind, count, dice)
+    return re.sub(r"\ba (?=[aeiou])", "an ", _counted(noun, motif.kind, count, dice))
 
 
-def _plural(noun: str) -> str:
-    head, *rest = noun.split(" in ", 1) if " in " in noun else noun.split(" with ", 1)
-    joint = " in " if " in " in noun else " with "
-    if head.endswith(("ch", "sh")):
-        head += "es"
-    elif not head.endswith("s"):
-        head += "s"
-    return joint.join([head, *rest])
+def _colour_word(colour: str, dice: Dice) -> str:
+    """The colour or another name for it; "" where it is left out or goes without saying."""
+    if not colour or not dice.chance(MENTION_COLOUR):
+        return ""
+    return dice.one(words.COLOURS[colour]) if colour in words.MATERIALS or dice.chance(SYNONYM) else colour
 
 
 def _counted(noun: str, kind: str, count: int, dice: Dice) -> str:
@@ -78,7 +74,7 @@ def _counted(noun: str, kind: str, count: int, dice: Dice) -> str:
     if count == 1:
         if kind in words.UNIQUE and dice.chance(0.6):
             return f"the {noun}"
-        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        return f"a {noun}"
     return f"{dice.one(words.COUNTS[min(count, 5)])} {noun}"
 
 
@@ -106,20 +102,17 @@ def _sentence(scene: Scene, mentions: list[str], dice: Dice) -> str:
     season = dice.one(words.SEASONS[scene.season]) if dice.chance(MENTION_SEASON) else ""
     falling = dice.one(weather[0]) if weather else ""
     things = _listed(mentions, dice)
+    opening = f"{dice.one(words.OPENINGS)} {things}"
     forms = [
         f"{things} {place} {time} {falling} {season}",
-        f"{time}, {things} {place} {falling}, {season}" if time else f"{things} {place} {falling} {season}",
-        f"{dice.one(words.OPENINGS)} {things} {place} {falling} {time} {season}",
-        f"{falling}, {things} {place}, {time}, {season}"
-        if falling
-        else f"{things}, {time}, {place}, {season}",
+        f"{time}, {things} {place} {falling}, {season}",
+        f"{opening} {place} {falling} {time} {season}",
+        f"{falling}, {things} {place}, {time}, {season}",
     ]
     if place:
         scenery = place.split(" ", 1)[1]
-        forms += [
-            f"{scenery} {time} {falling} with {things} {season}",
-            f"{scenery} {falling}: {things}, {time} {season}",
-        ]
+        forms.append(f"{scenery} {time} {falling} with {things} {season}")
+        forms.append(f"{scenery} {falling}: {things}, {time} {season}")
     if weather:
         forms.append(f"{dice.one(weather[1])} {place} {time}; {things} {season}")
     if len(mentions) > 1:
@@ -127,7 +120,7 @@ def _sentence(scene: Scene, mentions: list[str], dice: Dice) -> str:
         first, second = _listed(mentions[:cut], dice), _listed(mentions[cut:], dice)
         forms.append(f"{first} {place} {time}. {second} {falling} {season}")
         forms.append(f"{first} and, {dice.one(words.BESIDE)}, {second} {falling} {time} {place}")
-    return _tidy(dice.one(forms) if mentions else f"{place or 'an empty view'} {time} {falling}", dice)
+    return _tidy(dice.one(forms), dice)
 
 
 def _listed(mentions: list[str], dice: Dice) -> str:

@@ -1,8 +1,8 @@
 """A folder and a seed go in; drawn prints in the file layout of Ukiyo-eVG come out, complete or not at all.
 
-The prints are drawn into a hidden folder beside the destination and renamed into place when the last is there, under a
-lock, so that a killed run leaves nothing to mistake for a data set and two runs at once leave one. `dataset.json` in the
-folder says what was drawn: asking for the same again costs nothing.
+The prints are drawn into a hidden folder beside the destination and renamed into place when the last is done,
+under a lock, so that a killed run leaves nothing to mistake for a data set and two runs at once leave one.
+`dataset.json` in the folder says what was drawn: asking for the same again costs nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -58,24 +59,28 @@ def draw_dataset(
 ) -> DatasetSummary:
     """Draw `prints` prints for training and validation and `test_prints` for the test under `root`.
 
-    Print i of a seed depends on (seed, i) alone: neither `workers` (None: one per core) nor the machine changes it.
-    A folder that this function wrote with other parameters is replaced; any other folder that is not empty is refused
-    with a FileExistsError.
+    Print i of a seed depends on (seed, i) alone: neither `workers` (None: one per core) nor the machine
+    changes it. A folder that this function wrote with other parameters is replaced; any other folder that is
+    not empty is refused with a FileExistsError.
     """
     if prints < VALIDATION_SHARE or test_prints < 1:
-        raise ValueError(
-            f"{prints} prints and {test_prints} test prints: draw at least {VALIDATION_SHARE} and 1"
-        )
+        least = f"at least prints={VALIDATION_SHARE} and test_prints=1"
+        raise ValueError(f"prints={prints} and test_prints={test_prints}: draw {least}")
     root = Path(root).absolute()
     wanted = DatasetSummary(VERSION, seed, prints, test_prints)
     with _locked(root):
         if _summary(root) == wanted:
             return wanted
         _refuse_foreign(root)
-        partial = root.with_name(f".{root.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-        _write(partial, wanted, workers or os.cpu_count() or 1, progress)
-        _move_into_place(partial, root)
+        for left in root.parent.glob(f".{root.name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)  # by a killed run, whose children may still be writing
+        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+        partial.chmod(0o755)
+        try:
+            _write(partial, wanted, workers or os.cpu_count() or 1, progress)
+            _move_into_place(partial, root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return wanted
 
 
@@ -107,7 +112,7 @@ def _refuse_foreign(root: Path) -> None:
 
 def _write(folder: Path, wanted: DatasetSummary, workers: int, progress: bool) -> None:
     """All images, the annotation files and, last, the marker."""
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir()
     total = wanted.prints + wanted.test_prints
     lines: list[str] = [""] * total
     drawn = draw_all(folder / "images", wanted.seed, total, workers)

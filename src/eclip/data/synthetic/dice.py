@@ -1,7 +1,7 @@
 """A seed, a print's number and a purpose go in; the same throws come out on every machine.
 
-Python documents `random.Random(str)` and `.random()` as stable across versions, and only these two are used, so
-neither NumPy's sampling algorithms nor the platform's math library can change what is in a print.
+Python documents `random.Random(str)` and `.random()` as stable across versions, and only these two are used,
+so neither NumPy's sampling algorithms nor the platform's math library can change what is in a print.
 """
 
 from __future__ import annotations

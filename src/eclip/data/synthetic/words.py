@@ -1,7 +1,7 @@
 """The vocabulary of the captions: synonyms for kinds of things, colours, hours, weather, seasons and places.
 
-In a noun, "|" parts singular and plural where adding an s will not do, and {colour} marks where the colour goes if it
-does not simply stand in front.
+In a noun, "|" parts singular and plural where adding an s will not do, and {colour} marks where the colour
+goes if it does not simply stand in front.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "woman": (
         "woman in a {colour} kimono|women in {colour} kimono",
         "lady in a {colour} kimono|ladies in {colour} kimono",
-        "woman in {colour}|women in {colour}",
+        "woman in a {colour} gown|women in {colour} gowns",
         "beauty in a {colour} robe|beauties in {colour} robes",
         "courtesan in a {colour} kimono|courtesans in {colour} kimono",
         "woman|women",
@@ -29,7 +29,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "traveller": (
         "traveller in a {colour} coat|travellers in {colour} coats",
         "man in a {colour} coat|men in {colour} coats",
-        "pilgrim in {colour}|pilgrims in {colour}",
+        "pilgrim in a {colour} cloak|pilgrims in {colour} cloaks",
         "traveller in a straw hat|travellers in straw hats",
         "porter with a staff|porters with staffs",
     ),
@@ -38,19 +38,33 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "pagoda": ("pagoda", "temple tower", "temple pagoda"),
     "stone": ("stone lantern", "garden lantern of stone|garden lanterns of stone", "stone lamp"),
     "lantern": ("paper lantern", "lantern", "hanging lantern", "lamp"),
-    "crane": ("crane", "standing crane", "wading crane", "red-crowned crane"),
-    "flowers": ("clump of {colour} irises|clumps of {colour} irises", "clump of irises|clumps of irises", "bed of {colour} flowers|beds of {colour} flowers"),
-    "grass": ("tuft of pampas grass|tufts of pampas grass", "clump of reeds|clumps of reeds", "sheaf of tall grass|sheaves of tall grass"),
+    "crane": ("crane", "standing crane", "stately crane", "red-crowned crane"),
+    "flowers": (
+        "clump of {colour} irises|clumps of {colour} irises",
+        "clump of irises|clumps of irises",
+        "bed of {colour} flowers|beds of {colour} flowers",
+    ),
+    "grass": (
+        "tuft of pampas grass|tufts of pampas grass",
+        "clump of reeds|clumps of reeds",
+        "sheaf of tall grass|sheaves of tall grass",
+    ),
     "pine": ("pine", "pine tree", "old pine", "twisted pine"),
-    "cherry": ("cherry tree", "blossoming cherry", "cherry in bloom|cherries in bloom", "flowering cherry tree"),
+    "cherry": (
+        "cherry tree",
+        "blossoming cherry",
+        "cherry in bloom|cherries in bloom",
+        "flowering cherry tree",
+    ),
     "maple": ("maple", "maple tree", "autumn maple"),
     "willow": ("willow", "willow tree", "weeping willow"),
     "bamboo": ("stand of bamboo|stands of bamboo", "bamboo grove", "clump of bamboo|clumps of bamboo"),
-}  # fmt: skip
+}
 CRESCENT = ("crescent moon", "new moon", "sickle moon", "thin moon")
 SASH = (" with a {sash} obi", " and a {sash} obi", " with a {sash} sash")
 SNOW_CAP = (" capped with snow", " under snow", " with a white cap")
-COLOURLESS = {"grass"}  # a colour would say nothing
+CLOTHED = {"woman", "traveller"}  # the colour is their clothes', so it never stands in front
+MATERIALS = {"straw"}  # not a word that captions use
 PROPER = {"fuji"}
 UNIQUE = {"sun", "moon", "swell"}
 COUNTS = {
@@ -70,7 +84,7 @@ COLOURS: dict[str, tuple[str, ...]] = {
     "white": ("pale", "snow-white", "plain white"),
     "pink": ("rose", "pale pink", "blush pink"),
     "orange": ("amber", "tawny", "burnt orange"),
-    "brown": ("wooden brown", "umber", "russet"),
+    "brown": ("dark brown", "umber", "russet"),
     "grey": ("stone grey", "ashen", "slate"),
     "straw": ("thatched", "straw-roofed", "rustic"),
 }
@@ -83,15 +97,30 @@ TIMES: dict[str, tuple[str, ...]] = {
 }
 # adverbials, then clauses
 WEATHER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rain": (("in the rain", "in a shower", "under falling rain", "in a downpour"), ("rain falls", "it is raining", "rain slants down")),
-    "storm": (("in a storm", "in a gale", "in wild weather"), ("a storm rages", "rain lashes down", "the storm howls")),
-    "snow": (("in the snow", "in falling snow", "amid snowflakes", "in a snowfall"), ("snow falls", "it is snowing", "snowflakes drift down")),
-    "mist": (("in the mist", "in drifting haze", "wrapped in mist", "behind bands of mist"), ("mist drifts", "haze veils the view", "bands of mist hang low")),
-    "wind": (("in the wind", "in a breeze", "in gusts of wind"), ("wind blows", "leaves fly on the wind", "a breeze stirs")),
-}  # fmt: skip
+    "rain": (
+        ("in the rain", "in a shower", "under falling rain", "in a downpour"),
+        ("rain falls", "it is raining", "rain slants down"),
+    ),
+    "storm": (
+        ("in a storm", "in a gale", "in wild weather"),
+        ("a storm rages", "rain lashes down", "the storm howls"),
+    ),
+    "snow": (
+        ("in the snow", "in falling snow", "amid snowflakes", "in a snowfall"),
+        ("snow falls", "it is snowing", "snowflakes drift down"),
+    ),
+    "mist": (
+        ("in the mist", "in drifting haze", "wrapped in mist", "behind bands of mist"),
+        ("mist drifts", "haze veils the view", "bands of mist hang low"),
+    ),
+    "wind": (
+        ("in the wind", "in a breeze", "in gusts of wind"),
+        ("wind blows", "the wind carries leaves", "a breeze stirs"),
+    ),
+}
 SEASONS: dict[str, tuple[str, ...]] = {
     "spring": ("in spring", "in springtime"),
-    "summer": ("in summer", "on a summer day"),
+    "summer": ("in summer", "in midsummer"),
     "autumn": ("in autumn", "in the fall"),
     "winter": ("in winter", "in the cold season"),
 }
@@ -135,7 +164,7 @@ DOING: dict[str, tuple[str, ...]] = {
     "traveller": ("on the road", "trudging along", "resting", "walking by"),
     "house": ("by the road", "standing alone", "in the foreground"),
     "lantern": ("hanging above", "overhead", "on a cord"),
-    "crane": ("standing in the shallows", "wading", "at rest"),
+    "crane": ("standing still", "looking for food", "at rest"),
     "pine": ("leaning over", "in the foreground", "spreading its branches"),
     "willow": ("trailing its twigs", "in the foreground"),
     "cherry": ("in full bloom", "in the foreground"),

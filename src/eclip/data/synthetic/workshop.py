@@ -1,8 +1,8 @@
-"""A folder, a seed and numbers go in; JPEG files and one ODVG line a print come out, drawn by several processes.
+"""A folder, a seed and numbers go in; JPEG files and ODVG lines come out, drawn by several processes.
 
-`python -m eclip.data.synthetic` is one such process: the order on its command line, a line `number TAB odvg` on standard
-output for each print. Plain child processes, rather than multiprocessing, because those would import the caller's main program
-(training, with torch) again in each child, or fork a process that has threads.
+`python -m eclip.data.synthetic` is one such process: the order on its command line, a line `number TAB odvg`
+on standard output for each print. Plain child processes, because multiprocessing would import the caller's
+main program (training, with torch) again in each child, or fork a process that has threads.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from eclip.data.synthetic.dice import Dice
 from eclip.data.synthetic.draw.artist import Print, draw_print
 from eclip.data.synthetic.scene import Scene, compose
 
+PRINTS_A_PROCESS = 16  # at least: a process takes as long to start as this many prints to draw
 _SOURCE = Path(__file__).parents[3]  # the folder that holds the eclip package
 
 
@@ -55,7 +56,7 @@ def compose_and_draw(seed: int, index: int) -> tuple[Scene, Print]:
 
 def draw_all(images: Path, seed: int, count: int, workers: int) -> Iterator[tuple[int, str]]:
     """Draw prints 0 to `count` - 1; yields (number, ODVG line) as they are done, in any order."""
-    workers = min(workers, max(1, count // 16))  # a process takes as long to start as 16 prints to draw
+    workers = min(workers, max(1, count // PRINTS_A_PROCESS))
     if workers == 1:
         yield from ((index, draw_one(images, seed, index)) for index in range(count))
         return

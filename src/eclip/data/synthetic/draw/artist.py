@@ -8,7 +8,18 @@ import numpy as np
 from PIL import Image
 
 from eclip.data.synthetic.dice import Dice
-from eclip.data.synthetic.draw import birds, boats, buildings, land, paper, people, plants, sky, water
+from eclip.data.synthetic.draw import (
+    birds,
+    boats,
+    buildings,
+    land,
+    lanterns,
+    paper,
+    people,
+    plants,
+    sky,
+    water,
+)
 from eclip.data.synthetic.draw.canvas import Canvas
 from eclip.data.synthetic.draw.studio import Studio, mix
 from eclip.data.synthetic.draw.weather import weather
@@ -75,7 +86,7 @@ def _layer(studio: Studio, numbers: dict[tuple[int, int], int], layer: str) -> N
 def _distance(studio: Studio, numbers: dict[tuple[int, int], int]) -> None:
     scene, dice = studio.scene, studio.dice
     horizon = studio.y(scene.horizon)
-    sky.sky(studio, horizon + 4)
+    sky.sky(studio, horizon + 0.1 * studio.unit)
     _layer(studio, numbers, "sky")
     tone = mix(studio[dice.one(("azure", "prussian", "pine", "moss", "purple"))], studio["mist"], 0.35)
     pale = mix(tone, studio["mist"], 0.6)
@@ -160,13 +171,13 @@ def _draw(studio: Studio, motif: Motif, item: Item) -> None:
         case "pagoda":
             buildings.pagoda(studio, x, y, size, colour)
         case "stone":
-            buildings.stone_lantern(studio, x, y, size)
+            lanterns.stone_lantern(studio, x, y, size)
         case "lantern":
-            buildings.paper_lantern(studio, x, y, size, colour)
+            lanterns.paper_lantern(studio, x, y, size, colour)
         case "crane":
             birds.standing_crane(studio, x, y, size, flip)
         case "flowers" | "grass":
-            plants.reeds(studio, x, y, size, colour)
+            plants.reeds(studio, x, y, size, colour or "straw")
         case "pine":
             plants.pine(studio, x, y, size, flip)
         case "willow":

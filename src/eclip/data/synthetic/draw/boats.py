@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eclip.data.synthetic.draw.geometry import brush, ellipse, place, spline
+from eclip.data.synthetic.draw.geometry import brush, ellipse, place, shifted, spline
 from eclip.data.synthetic.draw.studio import Studio, mix
 
 # hull in lengths of the boat, bow to the right, waterline at y = 0
@@ -24,7 +24,7 @@ def boat(studio: Studio, x: float, y: float, size: float, flip: bool, colour: st
     studio.canvas.wash(
         hull, [(0, mix(wood, studio["straw"], 0.3)), (1, mix(wood, studio["bark"], 0.6))], line=0.8
     )
-    studio.canvas.line(place(_SHEER + (0, 0.035), x, y, size, flip)[3:-3], 0.5, 190)
+    studio.canvas.line(place(shifted(_SHEER, 0, 0.035), x, y, size, flip)[3:-3], 0.5, 190)
     wake = [(-0.62, 0.045), (-0.2, 0.03), (0.25, 0.03), (0.6, 0.05)]
     studio.canvas.shade(place(brush(wake, 0.025, (0.2, 0.1), steps=4), x, y, size, flip), studio["white"])
 

@@ -1,13 +1,14 @@
 """Control points go in; dense curves, discs and brush strokes come out as (N, 2) float arrays, y downwards.
 
-Only +, -, *, / and square roots are used (no sine, no cosine): these are rounded alike on every machine, so the boxes
-measured on what is drawn are the same everywhere.
+Only +, -, *, / and square roots are used (no sine, no cosine): these are rounded alike on every machine, so
+the boxes measured on what is drawn are the same everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ def directions(halvings: int = 4) -> Curve:
     """Unit vectors around the circle, 4 * 2**halvings of them, by repeated bisection of the right angle."""
     arc = [(1.0, 0.0), (0.0, 1.0)]
     for _ in range(halvings):
-        middle = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(arc, arc[1:], strict=False)]
+        middle = [(a[0] + b[0], a[1] + b[1]) for a, b in pairwise(arc)]
         unit = [(x / (x * x + y * y) ** 0.5, y / (x * x + y * y) ** 0.5) for x, y in middle]
         arc = [point for pair in zip(arc, [*unit, arc[-1]], strict=True) for point in pair][:-1]
     quarter = np.array(arc[:-1])
@@ -64,12 +65,17 @@ def spline(points: Points, steps: int = 6, closed: bool = False) -> Curve:
 
 
 def place(points: Points, x: float, y: float, size: float, flip: bool = False, tilt: float = 0.0) -> Curve:
-    """Points of a unit drawing set down at (x, y), `size` large, mirrored if `flip`, turned by `tilt` full turns."""
+    """A unit drawing set down at (x, y), `size` large, mirrored if `flip`, turned by `tilt` full turns."""
     p = np.asarray(points, float)
     if tilt:
         c, s = direction(tilt)
         p = np.stack([p[:, 0] * c - p[:, 1] * s, p[:, 0] * s + p[:, 1] * c], 1)
     return p * (-size if flip else size, size) + (x, y)
+
+
+def shifted(points: Points, dx: float, dy: float) -> Curve:
+    offset = np.array((dx, dy))
+    return np.asarray(points, float) + offset
 
 
 def brush(path: Points, width: float, taper: tuple[float, float] = (0.3, 0.1), steps: int = 0) -> Curve:

@@ -116,9 +116,16 @@ def bank(studio: Studio, y: float, side: str, colour: RGB, shadow: RGB, spread: 
 def ground(studio: Studio, y: float) -> None:
     """Open ground from y to the lower edge, with a road and mounds; white in winter."""
     dice = studio.dice
-    near = studio.bright("white") if studio.scene.snowy else studio[dice.one(("meadow", "straw", "moss", "green", "ochre"))]
+    near = (
+        studio.bright("white")
+        if studio.scene.snowy
+        else studio[dice.one(("meadow", "straw", "moss", "green", "ochre"))]
+    )
     far = mix(near, studio["pale" if studio.scene.snowy else "paper"], 0.55)
-    edge = spline([(studio.left - 8 + (studio.right - studio.left + 16) * k / 3, y + dice.jitter(3)) for k in range(4)], 5)
+    edge = spline(
+        [(studio.left - 8 + (studio.right - studio.left + 16) * k / 3, y + dice.jitter(3)) for k in range(4)],
+        5,
+    )
     corner = [(studio.right + 8, studio.bottom + 8), (studio.left - 8, studio.bottom + 8)]
     dark = mix(near, studio["prussian" if studio.scene.snowy else "pine"], 0.4)
     studio.canvas.wash(np.concatenate([edge, corner]), [(0, far), (0.6, near), (1, dark)], line=0)
@@ -148,7 +155,15 @@ def _mound(studio: Studio, y: float, colour: RGB, dark: RGB) -> None:
     dice, unit = studio.dice, studio.unit
     x, half = studio.x(dice.one((dice.real(-0.1, 0.3), dice.real(0.7, 1.1)))), unit * dice.real(0.2, 0.4)
     foot = y + (studio.bottom - y) * dice.real(0.12, 0.5)
-    curve = spline([(x - half, foot), (x - half * 0.5, foot - half * 0.26), (x + half * 0.2, foot - half * 0.34), (x + half, foot)], 6)
+    curve = spline(
+        [
+            (x - half, foot),
+            (x - half * 0.5, foot - half * 0.26),
+            (x + half * 0.2, foot - half * 0.34),
+            (x + half, foot),
+        ],
+        6,
+    )
     studio.canvas.wash(curve, [(0, mix(colour, dark, 0.45)), (1, colour)], line=0)
     studio.canvas.line(curve, 0.6, 190)
 

@@ -1,4 +1,4 @@
-"""An impression goes in; the same on washi comes out: fibres, wood grain, thin ink, margin, title and seal."""
+"""An impression goes in; the same on washi comes out: fibres, wood grain, margin, title and seal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from eclip.data.synthetic.dice import Dice
 from eclip.data.synthetic.draw.canvas import rectangle
-from eclip.data.synthetic.draw.geometry import brush, spline
+from eclip.data.synthetic.draw.geometry import spline
 from eclip.data.synthetic.draw.studio import PIGMENTS, Studio
 
 _ATLAS = 1024
@@ -68,8 +68,8 @@ def title(studio: Studio, dice: Dice) -> None:
     y = studio.top + inset
     ground = dice.one(("paper", "red", "yellow", "paper"))
     canvas.fill(rectangle(x, y, x + wide, y + high), PIGMENTS[ground], line=0.8)
-    for k in range(4):
-        _character(studio, dice, x + wide / 2, y + high * (k + 0.55) / 4.1, wide * 0.32)
+    for row in range(4):
+        _character(studio, dice, x + wide / 2, y + high * (row + 0.55) / 4.1, wide * 0.32)
     seal = rectangle(
         x + wide * 0.15, y + high + unit * 0.02, x + wide * 0.85, y + high + unit * 0.02 + wide * 0.7
     )
@@ -88,7 +88,7 @@ def _character(studio: Studio, dice: Dice, x: float, y: float, half: float) -> N
         else:
             at, tilt = dice.jitter(half), dice.jitter(half * 0.5)
             path = [(x + at, y - half), (x + at + tilt / 3, y), (x + at + tilt, y + half)]
-        studio.canvas._key.polygon(studio.canvas._both(brush(spline(path, 3), 0.9, (0.7, 0.4)))[0], fill=255)
+        studio.canvas.hair(spline(path, 3), 0.9, (0.7, 0.4))
 
 
 def onto_paper(print_: Image.Image, dice: Dice) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eclip.data.synthetic.draw.canvas import RGB
-from eclip.data.synthetic.draw.geometry import Curve, brush, place, spline
+from eclip.data.synthetic.draw.geometry import Curve, brush, place, shifted, spline
 from eclip.data.synthetic.draw.land import tuft
 from eclip.data.synthetic.draw.studio import Studio, mix
 
@@ -57,7 +57,7 @@ def _pad(studio: Studio, x: float, y: float, half: float, green: RGB) -> None:
 
 
 def blossom_tree(studio: Studio, x: float, y: float, size: float, flip: bool, colour: str) -> None:
-    """A cherry (pink, white), a maple (red, orange) or a tree in leaf (green): clouds of dots on dark boughs."""
+    """A cherry (pink, white) or a maple (red, orange, yellow): clouds of dots on dark boughs."""
     dice, canvas = studio.dice, studio.canvas
     trunk = _trunk(studio, x, y, size, flip, 0.07)
     base = studio["white"] if colour == "white" else studio[colour]
@@ -170,7 +170,7 @@ def _trunk(studio: Studio, x: float, y: float, size: float, flip: bool, width: f
     outline = place(brush(path, width, (1.3, 0.35)), x, y, size, flip)
     studio.canvas.fill(outline, bark, line=0.8)
     for k in range(2, len(path) - 4, 3):
-        knot = place(path[k : k + 3] + (studio.dice.jitter(width * 0.3), 0), x, y, size, flip)
+        knot = place(shifted(path[k : k + 3], studio.dice.jitter(width * 0.3), 0), x, y, size, flip)
         studio.canvas.line(knot, 0.6, 190)
     for k in range(5):
         tuft(studio, x + (k - 2) * size * 0.035, y + size * (0.03 if k % 2 else 0.015))

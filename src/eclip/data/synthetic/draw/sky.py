@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eclip.data.synthetic.draw.canvas import RGB, rectangle
-from eclip.data.synthetic.draw.geometry import Curve, directions, ellipse, place
+from eclip.data.synthetic.draw.geometry import Curve, directions, ellipse, place, shifted
 from eclip.data.synthetic.draw.studio import PIGMENTS, Studio, mix
 from eclip.data.synthetic.scene import Item
 
@@ -105,7 +105,7 @@ def _lozenge(x: float, y: float, half: float, thick: float) -> Curve:
     cap = directions(3) * (thick * 1.3, thick * 0.8)
     right, left = cap[cap[:, 0] >= 0], cap[cap[:, 0] <= 0]
     right, left = right[np.argsort(right[:, 1])], left[np.argsort(-left[:, 1])]
-    return np.concatenate([right + (x + half, y), left + (x - half, y)])
+    return np.concatenate([shifted(right, x + half, y), shifted(left, x - half, y)])
 
 
 def sun_or_moon(studio: Studio, item: Item, kind: str, colour: str, form: str) -> None:

@@ -1,4 +1,4 @@
-"""A scene's time of day goes in; the pigments as they look in that light, and the sheet's measures, come out."""
+"""A scene's hour goes in; the pigments as they look in that light, and the sheet's measures, come out."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ PIGMENTS: dict[str, RGB] = {
 _LIGHT: dict[str, tuple[float, RGB, tuple[float, float, float]]] = {
     "dawn": (0.12, (248, 196, 164), (1.0, 0.98, 0.97)),
     "day": (0.0, (255, 255, 255), (1.0, 1.0, 1.0)),
-    "dusk": (0.16, (206, 104, 70), (0.95, 0.90, 0.90)),
-    "night": (0.22, (30, 44, 88), (0.70, 0.74, 0.88)),
+    "dusk": (0.12, (206, 104, 70), (0.97, 0.93, 0.92)),
+    "night": (0.15, (30, 44, 88), (0.76, 0.78, 0.90)),
 }
 
 
