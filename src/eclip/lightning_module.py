@@ -158,7 +158,7 @@ class ECLIPModule(L.LightningModule):
         due = step % max(1, self.clock.max_steps // CURVE_POINTS) == 0
         if not due and self.device.type != "cpu":
             return
-        loss = float(losses["loss"])
+        loss = float(losses["loss"].detach())
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} at step {step} (learning rate {rate:.3g})")
         if due:
@@ -168,7 +168,7 @@ class ECLIPModule(L.LightningModule):
                 "learning_rate": rate,
                 "logit_scale": float(self.model.scale().detach()),
                 "gradient_norm": float(norm),
-                **{name: float(value) for name, value in losses.items()},
+                **{name: float(value.detach()) for name, value in losses.items()},
             }
             self.curve.append(point)
             for logger in self.loggers:

@@ -27,9 +27,9 @@ from eclip.losses import Objective
 from eclip.models.build import build_model
 from eclip.retrieval_metric import Pairs
 
-# Lightning's hints about workers and loggers do not fit data that is gathered from memory
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+# Lightning's hints about workers and validation do not fit data that is gathered from memory and judged at the end
+for hint in (".*does not have many workers.*", ".*have no `val_dataloader`.*", ".*LeafSpec.*", ".*checkpoint directory.*"):
+    warnings.filterwarnings("ignore", message=hint)
 
 
 def module_seed(seed: int, fold: int) -> int:
