@@ -142,10 +142,8 @@ class ECLIPModule(L.LightningModule):
             losses = self.objective(**self.model(**inputs))
             self.manual_backward(losses["loss"])
             return losses
-        chunks = [
-            {key: value[start : start + self.micro_batch] for key, value in inputs.items()}
-            for start in range(0, size, self.micro_batch)
-        ]
+        starts = range(0, size, self.micro_batch)
+        chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
         return cached_step(self.model, chunks, self.objective)
 
     def _clip(self) -> Tensor:
@@ -204,3 +202,8 @@ class ECLIPModule(L.LightningModule):
         self.curve = state["curve"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def _rows(inputs: Inputs, rows: slice) -> Inputs:
+    """These rows of every tensor; what is no tensor holds for all rows."""
+    return {key: value[rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
