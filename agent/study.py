@@ -29,9 +29,7 @@ from agent.workspace import Workspace
 PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
 
 
-def open_study(
-    config: DictConfig, root: Path, stack: ExitStack, observers: Sequence[Observer] = ()
-) -> Loop:
+def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequence[Observer] = ()) -> Loop:
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,

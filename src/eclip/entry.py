@@ -23,7 +23,6 @@ from omegaconf import DictConfig
 
 from eclip.config import ConfigError, Settings, check
 
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -1,15 +1,16 @@
-"""One training step of eCLIP as a LightningModule: a batch goes in, the weights change, points of the curve come out."""
+"""One training step as a LightningModule: a batch goes in, the weights change, points of the curve come out."""
 
 from __future__ import annotations
 
 from eclip import torchvision_fix  # noqa: F401  # isort: skip
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from eclip.accumulate import cached_step
@@ -85,7 +86,7 @@ class ECLIPModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         step, share = self.global_step, self.clock.share(self.global_step)
         dice = self._seed_step(step)
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         rate = self._set_learning_rate(optimizer.optimizer, share)
         generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
         batch = prepare(
@@ -115,14 +116,14 @@ class ECLIPModule(L.LightningModule):
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
         settings = self.optimizer
-        rate = settings.lr * learning_rate_factor(share, settings.warmup, settings.cosine_floor)
+        rate = settings.lr * float(learning_rate_factor(share, settings.warmup, settings.cosine_floor))
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         return rate
 
-    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Outputs:
+    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Inputs:
         """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
-        inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
+        inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
         settings, warm_up = self.expert, self.expert.reconstruction
         if self.model.fusion is None:
             return inputs

@@ -1,4 +1,4 @@
-"""Settings and data go in; each fold is trained under its share of the budget, and its validation inputs are embedded."""
+"""Settings and a fold go in; it is trained under its share of the budget, its validation inputs are embedded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
@@ -28,7 +28,12 @@ from eclip.models.build import build_model
 from eclip.retrieval_metric import Pairs
 
 # Lightning's hints about workers and validation do not fit data that is gathered from memory and judged at the end
-for hint in (".*does not have many workers.*", ".*have no `val_dataloader`.*", ".*LeafSpec.*", ".*checkpoint directory.*"):
+for hint in (
+    ".*does not have many workers.*",
+    ".*have no `val_dataloader`.*",
+    ".*LeafSpec.*",
+    ".*checkpoint directory.*",
+):
     warnings.filterwarnings("ignore", message=hint)
 
 
@@ -37,8 +42,9 @@ def module_seed(seed: int, fold: int | None) -> int:
     return int(np.random.SeedSequence([seed, 0 if fold is None else 1 + fold]).generate_state(1)[0])
 
 
-def build_module(settings: Settings, data: FoldData, clock: BudgetClock) -> ECLIPModule:
+def build_module(settings: Settings, data: FoldData, seconds: float | None) -> ECLIPModule:
     """The model with its weights drawn (or loaded) and everything that a step needs to know."""
+    clock = BudgetClock(settings.trainer.max_steps, seconds)
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
     model = build_model(
@@ -75,26 +81,27 @@ def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, ba
     module.use_evaluation_weights()
     size = min(batch_size, data.candidates)
     batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
-    trainer.validate(module, dataloaders=[DataLoader(side, batch_size=None) for side in batches], verbose=False)
+    trainer.validate(
+        module, dataloaders=[DataLoader(cast(Any, side), batch_size=None) for side in batches], verbose=False
+    )
     with module.retrieval.sync_context():
         return module.retrieval.ordered()
 
 
 def train_fold(
+    module: ECLIPModule,
     settings: Settings,
     data: FoldData,
-    seconds: float | None,
     folder: Path,
     console: Console,
     loggers: Iterable[Any] = (),
     callbacks: Iterable[L.Callback] = (),
-) -> tuple[ECLIPModule, L.Trainer]:
-    """Trains one fold until its steps or its `seconds` are used. Raises Diverged or torch's out-of-memory errors.
+) -> L.Trainer:
+    """Trains `module` until its clock says so. Raises Diverged or torch's out-of-memory errors.
 
     With settings.run.resume, continues from that run's checkpoint of this fold to the same loss curve.
     """
-    clock = BudgetClock(settings.trainer.max_steps, seconds)
-    module = build_module(settings, data, clock)
+    clock = module.clock
     start = _start_of(settings, data.fold)
     prints = PrintsDataModule(
         data,
@@ -111,7 +118,7 @@ def train_fold(
     trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
     if not clock.over(start["step"]):
         trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
-    return module, trainer
+    return trainer
 
 
 def checkpoint_name(fold: int | None) -> str:

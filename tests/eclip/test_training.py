@@ -190,13 +190,16 @@ class Break(L.Callback):
     ("error", "status"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+            "out_of_memory",
+        ),
         (RuntimeError("shape mismatch"), "crashed"),
     ],
 )
 def test_how_a_run_ended_is_written_whatever_it_was(train, tmp_path, error, status):
     with pytest.raises((SystemExit, RuntimeError)):
-        train(callbacks=[Break(error)], *(f"run.dir={tmp_path}",))
+        train(f"run.dir={tmp_path}", callbacks=[Break(error)])
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == status
     assert str(error).split(":")[-1].strip() in result["reason"]
@@ -228,8 +231,13 @@ def test_resuming_from_nowhere_is_an_error(train):
 
 
 def test_sealed_and_open_evaluation_agree_to_the_last_digit(train, plain, prints, tmp_path):
-    where = (f"data.root={prints}/synthetic", f"data.pack_dir={prints}/packs", "data.prints=60", "data.test_prints=12")
-    [(fold, folder, key)] = seal_folds(composed(*where, "run.dir=x"), [0], tmp_path)
+    where = (
+        f"data.root={prints}/synthetic",
+        f"data.pack_dir={prints}/packs",
+        "data.prints=60",
+        "data.test_prints=12",
+    )
+    [(_, folder, key)] = seal_folds(composed(*where, "run.dir=x"), [0], tmp_path)
     sealed = train("evaluation=sealed", f"data.sealed={folder}")
     assert sealed["metrics"] == {}
     scores = judge(load_file(sealed["dir"] / "embeddings.safetensors"), key)
@@ -256,8 +264,13 @@ def test_csv_logs_the_curve(train):
 
 
 def test_pool_is_train_and_validation(prints):
-    config = composed(f"data.root={prints}/synthetic", f"data.pack_dir={prints}/packs", "data.prints=60",
-                      "data.test_prints=12", "run.dir=x")
+    config = composed(
+        f"data.root={prints}/synthetic",
+        f"data.pack_dir={prints}/packs",
+        "data.prints=60",
+        "data.test_prints=12",
+        "run.dir=x",
+    )
     settings = check(config)
     assert len(open_pool(settings.data, settings.model)) == 60
 
