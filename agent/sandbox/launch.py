@@ -26,9 +26,7 @@ _ISOLATION = (
     *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
 )
-# An ordinary user's payload could overwrite bubblewrap's own process 1, which no seccomp filter binds; the
-# shell that takes its place is bound.
-_AS_USER = ("--unshare-user", "--disable-userns", "--as-pid-1")
+_AS_USER = ("--unshare-user", "--disable-userns")
 # Root stays root until every bind source is open, then becomes nobody (account.py). Process 1 stays root's:
 # the payload cannot touch it.
 _AS_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")

@@ -68,7 +68,7 @@ class Unsandboxed:
             tree = MarkedProcesses(process, mark)
             assert process.stdout is not None
             try:
-                watch = Watch(tree, limits, folder)
+                watch = Watch(tree, limits, folder, _host_memory)
                 killed_by = Supervisor(tree, watch, process.stdout.fileno(), log, limits).supervise(stop)
             finally:
                 tree.kill()
@@ -142,6 +142,11 @@ class MarkedProcesses:
             with suppress(psutil.Error, OSError):
                 if process.environ().get(_MARK) == self._mark:
                     yield process
+
+
+def _host_memory() -> tuple[int, int]:
+    memory = psutil.virtual_memory()
+    return memory.total, memory.available
 
 
 def on_host(text: str, paths: Mapping[str, str]) -> str:

@@ -68,7 +68,7 @@ def explain(output: str) -> SandboxUnavailable:
             return _explained(symptom, text)
     return SandboxUnavailable(
         f"bubblewrap did not start: {text or 'no message'}",
-        "run the command of docs/sandbox.md by hand, or choose sandbox=none knowingly",
+        "see whether `bwrap --unshare-all --ro-bind / / true` runs, or choose sandbox=none knowingly",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eclip.config import check
+from eclip.data.pack import locked
 from eclip.data.sealed import seal
 from eclip.data.source import open_pool, open_test
 from eclip.data.splits import folds as split_folds
@@ -17,16 +19,22 @@ from eclip.data.splits import folds as split_folds
 def seal_folds(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[int, Path, Path]]:
     """(fold, folder to mount, key) for each fold of the config's data, under `out_root`.
 
-    The orders come from the operating system's entropy. A fold's folder holds other folds'
+    Sealed once for each pack and cut, and used again. The orders come from the operating
+    system's entropy. A fold's folder holds other folds'
     validation pairs, so a run may be shown one of them only.
     """
     settings = check(config)
     pool = open_pool(settings.data, settings.model)
-    parts = split_folds(len(pool), settings.data.fold_count, settings.data.split_seed)
+    data = settings.data
+    cut = f"{pool.directory.name}-{data.fold_count}-{data.split_seed}"
+    parts = split_folds(len(pool), data.fold_count, data.split_seed)
     sealed = []
     for fold in folds:
-        folder, key = _places(out_root, f"fold{fold}")
-        seal(pool, *parts[fold], folder, key, np.random.default_rng(), fold=fold)
+        folder, key = _places(out_root / cut, f"fold{fold}")
+        with locked(out_root / f"{cut}.lock"):
+            if not (folder.is_dir() and key.is_file()):
+                shutil.rmtree(folder, ignore_errors=True)
+                seal(pool, *parts[fold], folder, key, np.random.default_rng(), fold=fold)
         sealed.append((fold, folder, key))
     return sealed
 

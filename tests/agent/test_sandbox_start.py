@@ -56,17 +56,18 @@ def test_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("said", "cause", "fix"),
     [
-        ("No permissions to create new namespace, likely because the kernel does not allow non-privileged user "
-         "namespaces.", "user namespaces are forbidden", "kernel.unprivileged_userns_clone"),
+        ("No permissions to create new namespace, likely because the kernel does not allow non-privileged "
+         "user namespaces.", "user namespaces are forbidden", "kernel.unprivileged_userns_clone"),
         ("Creating new namespace failed: nesting depth or /proc/sys/user/max_*_namespaces exceeded (ENOSPC)",
          "limit on namespaces", "user.max_user_namespaces"),
         ("Creating new namespace failed: Operation not permitted", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
         ("Failed to make / slave: Permission denied", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is masked", "systempaths=unconfined"),
+        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is masked",
+         "systempaths=unconfined"),
         ("setting up uid map: Permission denied", "AppArmor", "apparmor_restrict_unprivileged_userns=0"),
-        ("loopback: Failed RTM_NEWADDR: Operation not permitted", "AppArmor", "apparmor_restrict_unprivileged_userns"),
+        ("loopback: Failed RTM_NEWADDR: Operation not permitted", "AppArmor", "kernel.apparmor_restrict"),
         ("Unknown option --disable-userns", "older than 0.8", "0.8 or newer"),
-        ("Can't find source path /code: Permission denied", "missing, or this user cannot read it", "permissions"),
+        ("Can't find source path /code: Permission denied", "or this user cannot read it", "permissions"),
         ("something new", "bubblewrap did not start: bwrap: something new", "sandbox=none"),
     ],
 )  # fmt: skip
@@ -106,8 +107,9 @@ def test_ordinary_user_who_cannot_reach_the_interpreter_is_told() -> None:
             "from agent.sandbox import Bubblewrap\nBubblewrap().check()"
         )
         told = subprocess.run(
-            [lab.python, "-c", code, str(home / "python")], user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[],
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(lab.folder / "library")}, capture_output=True, text=True,
+            [lab.python, "-c", code, str(home / "python")], capture_output=True, text=True,
+            user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[],
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(lab.folder / "library")},
         )  # fmt: skip
     last = told.stderr.splitlines()[-2:]
     assert told.returncode == 1

@@ -1,4 +1,4 @@
-"""HTTP that goes on where it broke off: an address and a byte range enter; the bytes, or a clear error, leave."""
+"""HTTP that goes on where it broke off: an address and a byte range enter; bytes, or a clear error, leave."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 
-CHUNK = 1 << 16
+CHUNK = 1 << 14  # bytes; what a break can cost at most: an unfinished chunk is dropped
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # Zenodo asks programs to name themselves: requests' own name has been throttled as a whole.
 HEADERS = {"User-Agent": "kento-prepare-data/0.1 (Ukiyo-eVG)", "Accept-Encoding": "identity"}
@@ -61,7 +61,7 @@ class Client:
     def __init__(
         self,
         connections: int = 4,
-        patience: Patience = Patience(),  # noqa: B008 (frozen)
+        patience: Patience = Patience(),
         notice: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.requests = self.received = 0
@@ -78,7 +78,7 @@ class Client:
         self._session.close()
 
     def reach(self, url: str) -> None:
-        """Return if something listens at `url`'s host (or the proxy before it); NoNetworkError within seconds.
+        """Return if something listens at `url`'s host (or its proxy); NoNetworkError within seconds.
 
         On a thread of its own, because resolving a name takes no timeout and can hang for a minute.
         """
@@ -115,10 +115,10 @@ class Client:
                 self._pause(url, error, failures)
 
     def stream(self, url: str, start: int, end: int, whole: bool = False) -> Iterator[bytes]:
-        """Yield bytes `start` to `end` (exclusive), going on by range request where the connection breaks off.
+        """Yield bytes `start` to `end` (exclusive), going on by range request where a connection breaks.
 
-        With `whole`, a server that ignores ranges may send everything from byte 0. RangesRefusedError where one is
-        needed, or FetchError once `patience` is exhausted.
+        With `whole`, a server that ignores ranges may send everything from byte 0. RangesRefusedError where
+        one is needed, or FetchError once `patience` is exhausted.
         """
         position, failures = start, 0
         while position < end:
@@ -189,7 +189,7 @@ class Client:
 
 
 def _named_wait(response: requests.Response) -> float | None:
-    """Seconds that the server wants left in peace: Retry-After (seconds or a date), else Zenodo's X-RateLimit-Reset."""
+    """Seconds to wait: Retry-After (seconds or a date), else X-RateLimit-Reset (Zenodo's); None if unsaid."""
     after, reset = response.headers.get("Retry-After"), response.headers.get("X-RateLimit-Reset")
     try:
         if after is not None:

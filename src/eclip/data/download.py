@@ -1,4 +1,4 @@
-"""One whole file: what the record says of it and a target path enter; the verified file is there on leaving."""
+"""One whole file: what the record says of it and a path enter; the verified file is there on leaving."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ class RemoteFile:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what a full disk, a missing permission or an odd path raises into a FetchError that names `path`."""
+    """Turn what a full disk, a missing permission or an odd path raises into a FetchError naming `path`."""
     try:
         yield
     except OSError as error:
@@ -56,9 +56,9 @@ def download(
 ) -> bool:
     """Have `file` at `target`, md5-verified; True if anything had to be fetched.
 
-    Bytes gather in a partial file beside it that carries the md5 in its name, so a later call goes on with it and
-    never with another version's. `advance` is told the bytes as they come (negative when they are given up).
-    ChecksumError when two downloads in a row have the wrong md5.
+    Bytes gather in a partial file beside it that carries the md5 in its name, so a later call goes on with
+    it and never with another version's. `advance` is told the bytes as they come (negative when they are
+    given up). ChecksumError when two downloads in a row have the wrong md5.
     """
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

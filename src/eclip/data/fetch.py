@@ -1,4 +1,4 @@
-"""Ukiyo-eVG: a Zenodo record enters; the annotations, the prints they name, and a report leave, under one root."""
+"""Ukiyo-eVG: a Zenodo record enters; annotations, the prints they name and a report leave."""
 
 import fcntl
 import json
@@ -45,9 +45,9 @@ def fetch_ukiyoe_vg(
 ) -> Report:
     """Have Ukiyo-eVG under `root`, fetching only what is not there yet.
 
-    The prints come out of `image_archive` by about `max_requests` range requests, or, with `whole_archive`, out of
-    the archive itself, kept under `root/archives`. `report` (also `root/fetch_report.json`) is filled in even when a
-    FetchError ends the fetch. Bars and remarks go to `console`; None is silent.
+    The prints come out of `image_archive` by about `max_requests` range requests, or, with `whole_archive`,
+    out of the archive itself, kept under `root/archives`. `report` (also `root/fetch_report.json`) is filled
+    in even when a FetchError ends the fetch. Bars and remarks go to `console`; None is silent.
     """
     report = report if report is not None else Report()
     with locked(root), _progress(console) as progress:
@@ -71,7 +71,7 @@ def fetch_ukiyoe_vg(
 
 
 def parse_record(record: Any, url: str) -> list[RemoteFile]:
-    """The files of a Zenodo record, as its REST API describes them; FetchError with what is wrong at `url`."""
+    """The files of a Zenodo record as its REST API describes them; FetchError with what is wrong at `url`."""
     entries = record.get("files") if isinstance(record, dict) else None
     if not isinstance(entries, list) or not entries:
         raise FetchError(
@@ -122,7 +122,7 @@ def _reach(client: Client, url: str, task: "_Fetch") -> None:
 
 def _progress(console: Console | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=console is None)
+    return Progress(*columns, TimeRemainingColumn(), console=console or Console(quiet=True))
 
 
 @dataclass
@@ -173,7 +173,7 @@ class _Fetch:
         self.report.missing_annotations.remove(name)
 
     def named_prints(self) -> list[str]:
-        """The file names in the annotation lines, each once; those that would leave the image folder are refused."""
+        """The file names in the annotation lines, each once, without those that would leave the folder."""
         names: dict[str, None] = {}
         for name in self.report.annotations:
             with (self.root / ANNOTATIONS[name]).open(encoding="utf-8", errors="replace") as lines:
@@ -217,7 +217,7 @@ class _Fetch:
     def _wanted(
         self, archive: zipfile.ZipFile, names: list[str], known: dict[str, list[int]]
     ) -> dict[str, zipfile.ZipInfo]:
-        """The members to extract: of those that match, the ones not there and good yet. Notes all in `known`."""
+        """The members to extract: those that match and are not there and good. Notes all in `known`."""
         matches = match(archive, names)
         self.report.missing = matches.missing
         self.report.ambiguous |= matches.ambiguous
@@ -229,7 +229,7 @@ class _Fetch:
         return wanted
 
     def _manifest(self, archive_md5: str | None) -> dict[str, list[int]]:
-        """Size and CRC of the prints of this archive (None: any) as an earlier fetch noted them; {} if it did not."""
+        """Size and CRC of the archive's prints (None: any archive's) as an earlier fetch noted them."""
         path = self.root / MANIFEST
         noted = json.loads(path.read_text()) if path.is_file() else {}
         return noted["members"] if noted and archive_md5 in (None, noted["archive_md5"]) else {}
@@ -264,7 +264,7 @@ class _Fetch:
 
 
 def _filename(line: str) -> str | None:
-    """The print that an ODVG line names; None for a line that names none (the reader says what is wrong with it)."""
+    """The print that an ODVG line names; None if it names none (the reader says what is wrong)."""
     try:
         name = json.loads(line)["filename"]
     except (ValueError, KeyError, TypeError):

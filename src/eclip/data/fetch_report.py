@@ -1,4 +1,4 @@
-"""What a fetch of Ukiyo-eVG found, transferred and missed: counts and names enter; a table for a person leaves."""
+"""What a fetch of Ukiyo-eVG found, moved and missed: counts and names enter; a table for a person leaves."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Members of a zip archive, remote or local: names enter; verified files leave, by as few range requests as set.
+"""Members of a zip archive, remote or local: names enter; verified files leave, by a set number of requests.
 
-Zenodo lets a guest make 60 requests a minute and 2,000 an hour, so one request for each of 11,000 prints would take
-more than five hours. Neighbours are therefore fetched together, with the bytes between them: for a given number of
-requests, joining across the smallest gaps costs the fewest bytes.
+Zenodo lets a guest make 60 requests a minute and 2,000 an hour, so one request for each of 11,000 prints
+would take more than five hours. Neighbours are therefore fetched together, with the bytes between them: for
+a given number of requests, joining across the smallest gaps costs the fewest bytes.
 """
 
 import shutil
@@ -10,11 +10,11 @@ import zipfile
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path, PurePosixPath
 
 from remotezip import PartialBuffer, RemoteZip
@@ -62,7 +62,7 @@ class SpanFetcher:
         archive.fp.buffer = PartialBuffer(BytesIO(b""), 0, 0, False)  # or it would go on in what it read last
 
     def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> PartialBuffer:
-        """The bytes from first to last (inclusive), or the last -first: the record knows the size, so no HEAD."""
+        """Bytes first to last (inclusive), or the last -first: the record knows the size, so no HEAD."""
         first, last = data_range
         first = first if first >= 0 else max(0, self._file.size + first)
         end = self._file.size if last is None else last + 1
@@ -94,8 +94,8 @@ def open_local(path: Path) -> zipfile.ZipFile:
 def match(archive: zipfile.ZipFile, names: Iterable[str]) -> Matches:
     """Find each name's member by its last part.
 
-    Where several members share it, those count whose path ends in most of the name's own parts, and copies of the
-    same content (size and CRC) are one.
+    Where several members share it, those count whose path ends in most of the name's own parts, and copies
+    of the same content (size and CRC) are one.
     """
     by_last: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
     for info in archive.infolist():
@@ -134,7 +134,7 @@ def is_good(path: Path, size: int, crc: int) -> bool:
 
 
 def extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> str | None:
-    """Write the member to `target`, CRC-verified and all or nothing; return what is wrong with its bytes, if so."""
+    """Write the member to `target`, CRC-verified, all or nothing; return what is wrong with its bytes."""
     partial = target.with_name(f"{target.name}.part")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> st
 
 
 def plan(archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], max_requests: int) -> list[Span]:
-    """Cut the archive into about `max_requests` spans that hold all wanted members and the fewest other bytes.
+    """Cut the archive into `max_requests` spans that hold all wanted members and the fewest other bytes.
 
     More only where a span would pass LONGEST_SPAN.
     """
@@ -160,7 +160,7 @@ def plan(archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], max_reque
     ends = dict(zip(starts, [*starts[1:], archive.start_dir], strict=True))
     order = sorted(wanted, key=lambda name: wanted[name].header_offset)
     places = [(wanted[name].header_offset, ends[wanted[name].header_offset]) for name in order]
-    gaps = sorted((b[0] - a[1] for a, b in zip(places, places[1:], strict=False)), reverse=True)
+    gaps = sorted((b[0] - a[1] for a, b in pairwise(places)), reverse=True)
     tolerated = max(SMALLEST_GAP, gaps[max_requests - 1] if len(gaps) >= max_requests else 0)
     spans: list[Span] = []
     for name, (start, end) in zip(order, places, strict=True):
@@ -200,10 +200,10 @@ def extract_spans(
     workers: int,
     advance: Callable[[int], object],
 ) -> Iterator[tuple[str, str | None]]:
-    """Fetch the spans, write the wanted members in them, and yield each name with what is wrong with it, if so.
+    """Fetch the spans, write the wanted members, and yield each name with what is wrong with it, if so.
 
-    A member whose bytes are bad is asked for once more, alone, before it counts as damaged. `advance` is told the
-    bytes as they come.
+    A member whose bytes are bad is asked for once more, alone, before it counts as damaged. `advance` is
+    told the bytes as they come.
     """
     with closing(fetched_spans(fetcher, spans, workers)) as bodies:
         for span, body in bodies:

@@ -120,7 +120,7 @@ def build_pack(
     if target.is_dir():
         return Pack.open(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")):
+    with locked(target.with_suffix(".lock")):
         if not target.is_dir():  # another process may have built it while this one waited
             unfinished = target.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)  # of a killed build: nobody else has the lock
@@ -145,7 +145,8 @@ def _key(annotations: Annotations, settings: _Settings) -> str:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
+    """One process at a time in the `with` block, for everything that locks the same `file`."""
     # the kernel lets go of the lock when its holder dies; the file stays, since deleting it would be a race
     with file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

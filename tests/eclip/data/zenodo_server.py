@@ -1,10 +1,12 @@
-"""A Zenodo of one record on loopback: files and faults enter; real HTTP, and a count of all that was sent, leave."""
+"""A Zenodo of one record on loopback: files and faults enter; real HTTP and a log of it leave."""
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,6 +32,7 @@ class Zenodo:
     - `break_after[key]`: for each coming answer, after how many bytes the connection is cut
     - `statuses[key]`: for each coming answer, an error status instead (key "" is the record)
     - `altered[key]`: how many coming answers have their first byte flipped
+    - `while_sending`: told of each answer, once its bytes are settled and before they go out
     - `no_ranges`: keys sent whole whatever is asked
     """
 
@@ -42,6 +45,7 @@ class Zenodo:
     sizes: dict[str, int] = field(default_factory=dict)
     log: list[Sent] = field(default_factory=list)
     connections: int = 0
+    while_sending: Callable[[Sent], None] = lambda sent: None
     lock: threading.Lock = field(default_factory=threading.Lock)
     base: str = ""
 
@@ -94,12 +98,17 @@ class Zenodo:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or headers and body, sent apart, wait 40 ms for each other
     world: Zenodo
 
     def setup(self) -> None:
         super().setup()
         with self.world.lock:
             self.world.connections += 1
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client may hang up in the middle
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         """Silent: the log is `Zenodo.log`."""
@@ -134,7 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.world.lock:
             cuts = self.world.break_after[key] if key and status < 300 else []
             sent = body[: cuts.pop(0)] if cuts else body
-            self.world.log.append(Sent(key, self.headers.get("Range"), status, len(sent)))
+            entry = Sent(key, self.headers.get("Range"), status, len(sent))
+            self.world.log.append(entry)
+        self.world.while_sending(entry)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
