@@ -302,7 +302,7 @@ def test_create_and_open_say_what_is_wrong(repo):
     with pytest.raises(WorkspaceError, match="no worktree; move it away"):
         Workspace.create(task, "gamma", repo / "runs")
     assert (repo / "runs" / "gamma" / "workspace" / "thesis.txt").read_text() == "mine"
-    for name in ("", "..", "A", "a b", "-x", "a/b", "a..b", "a.lock", "x" * 81):
+    for name in ("", "..", "a\n", "a b", "-x", "a/b", "a..b", "a.lock", "x" * 81):
         with pytest.raises(WorkspaceError, match="expected a short name"):
             Workspace.create(task, name, repo / "runs")
     with pytest.raises(GitError, match="not in a git repository"):
