@@ -83,7 +83,6 @@ class TestGp(SearcherContract):
     make = staticmethod(lambda space, seed: gp(space=space, seed=seed, startup_trials=3))
     # each ask fits two Gaussian processes: half a second, more on a busy machine
     trials: ClassVar[int] = 5
-    failures: ClassVar[int] = 3
     most_seconds: ClassVar[float] = 20.0
 
 

@@ -27,13 +27,13 @@ from agent.records import Charges, Outcome, Proposal, Status, Trial, Value, Verd
 from agent.searchers.base import Searcher
 
 FAILED: tuple[Status, ...] = (
+    "interrupted",
+    "duplicate",
     "diverged",
     "crashed",
     "out_of_memory",
     "timeout",
     "rejected",
-    "duplicate",
-    "interrupted",
 )
 
 
@@ -135,7 +135,6 @@ class SearcherContract:
 
     make: ClassVar[Callable[[Knobs, int], Searcher]]
     trials: ClassVar[int] = 24
-    failures: ClassVar[int] = 4
     chance: ClassVar[bool] = True
     most_seconds: ClassVar[float] = 1.0
 
@@ -157,8 +156,8 @@ class SearcherContract:
         assert [t.proposal for t in again] == [t.proposal for t in history]
 
     def test_another_seed_other_proposals(self, space: Knobs, history: list[Trial]) -> None:
-        other = study(type(self).make(space, 8), space, 5)
-        same = [t.proposal for t in other[1:]] == [t.proposal for t in history[1:6]]
+        other = study(type(self).make(space, 8), space, 3)
+        same = [t.proposal for t in other[1:]] == [t.proposal for t in history[1:4]]
         assert same is not self.chance
 
     def test_no_two_draws_are_alike(self, history: list[Trial]) -> None:
@@ -193,11 +192,11 @@ class SearcherContract:
             on = trial.overrides["expert.on"] == "yes"
             assert on or "expert.weight" not in trial.proposal.overrides
 
-    @pytest.mark.parametrize("status", FAILED)
-    def test_goes_on_after_nothing_but_failures(self, space: Knobs, status: Status) -> None:
+    def test_goes_on_after_nothing_but_failures(self, space: Knobs) -> None:
+        """One of each kind; it stays itself, and no failure stands in for the next proposal."""
         searcher = type(self).make(space, 3)
         history = [reference(space)]
-        for _ in range(self.failures):
+        for status in FAILED:
             proposal = searcher.ask(history)
             assert proposal is not None
             assert proposal.searcher == searcher.name
