@@ -220,6 +220,13 @@ def test_run_sees_what_it_was_given(any_lab: Lab) -> None:
     assert (ended.run_dir / "result.json").read_text() == "{}"
 
 
+def test_relative_mount_sources_mean_the_callers_folder(caller: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(caller.folder)
+    caller.mounts[:] = [Mount(Path("code"), "/code"), Mount(Path("data/pack"), "/pack")]
+    caller.run_dir = Path("run")
+    assert caller.attack("tell(pack=open('/pack').read())").said == {"pack": "pixels\n"}
+
+
 def test_none_gives_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     for lab in open_lab("none"):
