@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.sandbox import Bubblewrap
@@ -405,6 +406,20 @@ def test_stop_event_ends_a_run(caller: Lab) -> None:
     assert finished.killed_by == "stop"
     assert finished.started
     assert finished.seconds < 5
+
+
+def test_sandbox_killed_from_elsewhere_is_noticed(caller: Lab, token: str) -> None:
+    alive = caller.run_dir / "alive"
+    inner = "import time; open('alive', 'w'); time.sleep(60)"
+    code = f"os.execl({caller.python!r}, 'python', '-c', {inner!r}, {token!r})"
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(caller.attack, code)
+        assert until(alive.exists)
+        (outer,) = (child for child in psutil.Process().children() if child.name() == "bwrap")
+        outer.kill()
+        finished = future.result(timeout=5).finished
+    assert (finished.returncode, finished.killed_by, finished.started) == (None, None, True)
+    assert processes_with(token) == []
 
 
 def test_stop_before_the_start_runs_nothing(caller: Lab) -> None:
