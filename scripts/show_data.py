@@ -157,7 +157,7 @@ def main() -> None:
     records = read_split(wanted.root, wanted.split, on_error="raise").records
     sample = random.Random(wanted.seed).sample(list(records), min(wanted.count, len(records)))
     title = f"{len(sample)} of {len(records):,} prints ({wanted.root.name}, {wanted.split})"
-    compose(sample, wanted.annotated, title).save(wanted.out, quality=82, optimize=True)
+    compose(sample, wanted.annotated, title).save(wanted.out, quality=77, optimize=True)
     print(f"{wanted.out}: {title}")
 
 
