@@ -62,6 +62,14 @@ def test_a_covered_object_leaves_the_annotations():
     assert [s.motif.kind for s in draw_print(still_life(behind), Dice(0, 0, "draw")).seen] == ["crane"]
 
 
+@pytest.mark.parametrize(("least", "kinds"), [(0.95, ["house"]), (0.05, ["crane", "house"])])
+def test_how_much_must_be_seen_decides(least, kinds, monkeypatch):
+    monkeypatch.setattr("eclip.data.synthetic.draw.artist.MIN_SEEN", least)
+    beside = Motif("crane", "", (Item(0.72, 0.86, 0.3, False),), "near")  # partly behind the house's eaves
+    front = Motif("house", "grey", (Item(0.5, 0.9, 0.6, False),), "near")
+    assert [s.motif.kind for s in draw_print(still_life(beside, front), Dice(0, 0, "draw")).seen] == kinds
+
+
 def test_the_map_of_objects_knows_what_covers_what():
     canvas = Canvas(100, 80)
     with canvas.object(1):
