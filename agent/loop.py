@@ -145,8 +145,7 @@ class Loop:
         try:
             if proposal.invalid:
                 raise Rejected(proposal.invalid)
-            space = self.space if proposal.params else None
-            checked = validate(self.workspace.task, base, proposal.overrides, space)
+            checked = validate(self.workspace.task, base, proposal.overrides, self.space)
             self.workspace.revert()
             self.workspace.apply(proposal.edits)
         except (Rejected, EditError) as error:

@@ -70,7 +70,8 @@ class Task:
     groups: config groups that a proposal may choose from, with the choices; all others are locked.
     masked: paths hidden from a sandboxed run, though the workspace holds them.
     check(config): raises ValueError with the key, the value and what is allowed.
-    seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)].
+    seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)]; called again with
+    the same `out_root` it gives what is there.
     judge(embeddings, key): metrics, `metric` among them; raises ValueError with a reason.
     """
 
