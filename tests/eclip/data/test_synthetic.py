@@ -29,8 +29,8 @@ def test_boxes_lie_inside_the_picture_and_have_area(prints):
         assert drawn.image.size == (scene.width, scene.height)
         for seen in drawn.seen:
             for x1, y1, x2, y2 in seen.boxes:
-                assert 0 <= x1 < x2 <= scene.width
-                assert 0 <= y1 < y2 <= scene.height
+                assert 0 <= x1 <= x2 - 3 < scene.width - 2
+                assert 0 <= y1 <= y2 - 3 < scene.height - 2
 
 
 def test_no_box_reaches_into_the_margin(prints):
