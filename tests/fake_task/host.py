@@ -37,6 +37,8 @@ def seal(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[int, P
         save_file({"image": image[train], "text": text[train]}, folder / "train.safetensors")
         views = {"image": image[validation][orders["image"]], "text": text[validation][orders["text"]]}
         save_file(views, folder / "validation.safetensors")
+        for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone; the sandbox is somebody else
         save_file(orders, key)
     return sealed
 
