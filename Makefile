@@ -1,0 +1,50 @@
+# kento: two commands do everything on a fresh machine: make train, make test.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+ARGS ?=
+# words after a target are Hydra overrides: make optuna-sweep budget=smoke
+WORDS := $(foreach name,budget searcher study seed sandbox llm executor model experiment logger,$(if $(filter command\ line,$(origin $(name))),$(name)=$($(name))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data prints train test lint types bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo '  Overrides follow the target: make train ARGS="experiment=baseline model.logit_scale.max=100"'
+
+setup: $(VENV)/installed ## environment in .venv and Debian packages; a second call installs nothing
+
+$(VENV)/installed: pyproject.toml requirements.lock scripts/system_packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
+	@sh scripts/system_packages.sh
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+train: setup ## one full training run on the embedded data set, and its score
+	$(RUN) train.py $(WORDS) $(ARGS)
+
+data: setup ## fetch Ukiyo-eVG (network); then: make train ARGS="data=ukiyoe_vg model=eclip_vits"
+	$(RUN) scripts/prepare_data.py ukiyoe_vg $(ARGS)
+
+prints: setup ## draw the embedded data set (make train does it, too)
+	$(RUN) scripts/prepare_data.py synthetic $(ARGS)
+
+test: lint types ## linting, types, tests
+	$(RUN) -m pytest $(ARGS)
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: setup
+	$(VENV)/bin/mypy
+
+bench: setup ## steps a second against a bare loop, time to the first step, pack and evaluation
+	$(RUN) scripts/bench_train.py $(ARGS)
+
+clean: ## remove what was built here (not the data, not runs/)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,210 @@
+"""One training step as a LightningModule: a batch goes in, the weights change, points of the curve come out."""
+
+from __future__ import annotations
+
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
+from dataclasses import asdict
+from typing import Any, cast
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from eclip.accumulate import cached_step
+from eclip.averaging import EMA, wise_ft
+from eclip.budget import BudgetClock
+from eclip.config import Augment, Expert, Optimizer
+from eclip.data.augment import normalise, prepare, unit_range
+from eclip.losses import Objective
+from eclip.models.eclip import ECLIP
+from eclip.retrieval_metric import RetrievalMetric
+from eclip.schedules import expert_probability, learning_rate_factor
+
+CURVE_POINTS = 200
+Outputs = dict[str, Tensor]
+Inputs = dict[str, Any]
+
+
+class Diverged(RuntimeError):
+    """The loss is not finite any more; more steps would not mend it."""
+
+
+class ECLIPModule(L.LightningModule):
+    """Contrastive training with expert batches, as FACTS of the published experiment define it.
+
+    Every step draws its randomness (augmentation, expert coin, mixing, dropout) from (seed, step) alone,
+    so that a resumed run continues exactly and two runs with one seed are one run.
+    """
+
+    def __init__(
+        self,
+        model: ECLIP,
+        *,
+        objective: Objective,
+        expert: Expert,
+        optimizer: Optimizer,
+        augment: Augment,
+        image_size: int,
+        pixel_mean: tuple[float, float, float],
+        pixel_std: tuple[float, float, float],
+        micro_batch: int,
+        ema_decay: float,
+        wise_ft: float,
+        clock: BudgetClock,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
+        self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
+        self.micro_batch, self.clock, self.seed = micro_batch, clock, seed
+        self.average = EMA(model, ema_decay) if ema_decay else None
+        self.wise_ft = wise_ft
+        self.pretrained = model.backbone_state() if wise_ft else {}
+        self.curve: list[dict[str, float]] = []
+        self._trained: list[nn.Parameter] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, one group of parameters for each part and for whether it decays."""
+        settings, groups = self.optimizer, []
+        for part, parameters in self.model.parameter_groups().items():
+            factor = getattr(settings.factors, part)
+            for decays in (True, False):
+                # norms, biases, positions and the logit scale are not shrunk: CLIP's practice
+                chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays]
+                if chosen and factor > 0:
+                    decay = settings.weight_decay if decays else 0.0
+                    groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+        self._trained = [parameter for group in groups for parameter in group["params"]]
+        betas = (settings.beta1, settings.beta2)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=True)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        step, share = self.global_step, self.clock.share(self.global_step)
+        dice = self._seed_step(step)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        rate = self._set_learning_rate(optimizer.optimizer, share)
+        generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
+        batch = prepare(
+            batch,
+            image_size=self.image_size,
+            crop_scale=self.augment.crop_scale,
+            color_jitter=self.augment.color_jitter,
+            generator=generator,
+            **self.pixels,
+        )
+        # the same on every rank, or ranks would wait for each other's gradients
+        coin = float(np.random.default_rng([self.seed, step]).random())
+        inputs = self._inputs(batch, share, coin, dice)
+        optimizer.zero_grad()
+        losses = self._backward(inputs)
+        norm = self._clip()
+        optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        self._record(step, rate, losses, norm)
+
+    def _seed_step(self, step: int) -> np.random.Generator:
+        """Dice of this step on the host; the global generator (dropout) starts anew from them."""
+        dice = np.random.default_rng([self.seed, step, self.global_rank])
+        torch.manual_seed(int(dice.integers(2**62)))
+        return dice
+
+    def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
+        settings = self.optimizer
+        rate = settings.lr * float(learning_rate_factor(share, settings.warmup, settings.cosine_floor))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        return rate
+
+    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Inputs:
+        """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
+        inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
+        settings, warm_up = self.expert, self.expert.reconstruction
+        if self.model.fusion is None:
+            return inputs
+        if coin < expert_probability(share, **asdict(settings.probability)):
+            alpha = settings.mixup_alpha
+            mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
+            inputs["heatmap_BHW"] = batch["heatmap_BHW"]
+            inputs["phrase_BL"] = batch["phrase_BL"]
+            inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
+        inputs["reconstruct"] = warm_up.weight > 0 and share < warm_up.share
+        return inputs
+
+    def _backward(self, inputs: Inputs) -> Outputs:
+        """Losses of the whole effective batch under one contrastive matrix; gradients are in place."""
+        size = len(inputs["image_BCHW"])
+        if size <= self.micro_batch:
+            losses = self.objective(**self.model(**inputs))
+            self.manual_backward(losses["loss"])
+            return losses
+        starts = range(0, size, self.micro_batch)
+        chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
+        return cached_step(self.model, chunks, self.objective)
+
+    def _clip(self) -> Tensor:
+        """Global gradient norm, clipped in place when a limit is set."""
+        limit = self.optimizer.gradient_clip or float("inf")
+        return nn.utils.clip_grad_norm_(self._trained, limit, foreach=True)
+
+    def _record(self, step: int, rate: float, losses: Outputs, norm: Tensor) -> None:
+        """A point of the curve every max_steps / 200 steps; on a CPU every loss is looked at, on a GPU the points'."""
+        due = step % max(1, self.clock.max_steps // CURVE_POINTS) == 0
+        if not due and self.device.type != "cpu":
+            return
+        loss = float(losses["loss"].detach())
+        if not np.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {step} (learning rate {rate:.3g})")
+        if due:
+            point = {
+                "step": float(step),
+                "seconds": self.clock.elapsed(),
+                "learning_rate": rate,
+                "logit_scale": float(self.model.scale().detach()),
+                "gradient_norm": float(norm),
+                **{name: float(value.detach()) for name, value in losses.items()},
+            }
+            self.curve.append(point)
+            for logger in self.loggers:
+                logger.log_metrics({f"train/{k}": v for k, v in point.items() if k != "step"}, step=step)
+
+    def use_evaluation_weights(self) -> None:
+        """What is evaluated: the average of the weights if one is kept, then mixed with the pretrained backbones."""
+        if self.average is not None:
+            self.average.copy_to_model()
+        if self.pretrained:
+            self.model.load_state_dict(wise_ft(self.pretrained, self.model.state_dict(), self.wise_ft))
+
+    def on_validation_epoch_start(self) -> None:
+        self.retrieval = RetrievalMetric().to(self.device)
+
+    def validation_step(self, batch: Inputs, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Images and captions come apart: the pairing is not known here."""
+        if "image_BHWC" in batch:
+            pixels_BCHW = normalise(unit_range(batch["image_BHWC"]), **self.pixels)
+            self.retrieval.update("image", batch["number_B"], self.model.encode_image(pixels_BCHW))
+        else:
+            self.retrieval.update("text", batch["number_B"], self.model.encode_text(batch["caption_BL"]))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["eclip"] = {
+            "seconds": self.clock.elapsed(),
+            "curve": self.curve,
+            "average": self.average.state_dict() if self.average is not None else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["eclip"]
+        self.curve = state["curve"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def _rows(inputs: Inputs, rows: slice) -> Inputs:
+    """These rows of every tensor; what is no tensor holds for all rows."""
+    return {key: value[rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}

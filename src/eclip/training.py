@@ -1,0 +1,170 @@
+"""Settings and a fold go in; it is trained under its share of the budget, its validation inputs are embedded."""
+
+from __future__ import annotations
+
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from eclip.budget import BudgetClock
+from eclip.callbacks import BudgetBar, BudgetEnd, Checkpoint
+from eclip.config import Settings, Trainer
+from eclip.data.candidates import candidate_batches
+from eclip.data.datamodule import PrintsDataModule
+from eclip.data.splits import FoldData
+from eclip.lightning_module import ECLIPModule
+from eclip.losses import Objective
+from eclip.models.build import build_model
+from eclip.retrieval_metric import Pairs
+
+# Lightning's hints about workers and validation do not fit data that is gathered from memory and judged at the end
+for hint in (
+    ".*does not have many workers.*",
+    ".*have no `val_dataloader`.*",
+    ".*LeafSpec.*",
+    ".*checkpoint directory.*",
+):
+    warnings.filterwarnings("ignore", message=hint)
+
+
+def module_seed(seed: int, fold: int | None) -> int:
+    """The seed of everything random in one fold's training (None: the final one), drawn from the run's seed."""
+    return int(np.random.SeedSequence([seed, 0 if fold is None else 1 + fold]).generate_state(1)[0])
+
+
+def build_module(settings: Settings, data: FoldData, seconds: float | None) -> ECLIPModule:
+    """The model with its weights drawn (or loaded) and everything that a step needs to know."""
+    clock = BudgetClock(settings.trainer.max_steps, seconds)
+    seed = module_seed(settings.seed, data.fold)
+    torch.manual_seed(seed)
+    model = build_model(
+        settings.model, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size
+    )
+    return ECLIPModule(
+        model,
+        objective=objective(settings),
+        expert=settings.expert,
+        optimizer=settings.optimizer,
+        augment=settings.augment,
+        image_size=settings.model.image_size,
+        pixel_mean=model.image.pixel_mean,
+        pixel_std=model.image.pixel_std,
+        micro_batch=settings.trainer.batch_size,
+        ema_decay=settings.model.ema_decay,
+        wise_ft=settings.model.wise_ft,
+        clock=clock,
+        seed=seed,
+    )
+
+
+def objective(settings: Settings) -> Objective:
+    """The loss that the settings describe."""
+    return Objective(
+        **asdict(settings.loss),
+        expert_weight=settings.expert.weight,
+        reconstruction_weight=settings.expert.reconstruction.weight,
+    )
+
+
+def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, batch_size: int = 256) -> Pairs:
+    """(image_ND, text_ND) of the validation inputs, float32, gathered over ranks, each in order of its number."""
+    module.use_evaluation_weights()
+    size = min(batch_size, data.candidates)
+    batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
+    trainer.validate(
+        module, dataloaders=[DataLoader(cast(Any, side), batch_size=None) for side in batches], verbose=False
+    )
+    with module.retrieval.sync_context():
+        return module.retrieval.ordered()
+
+
+def train_fold(
+    module: ECLIPModule,
+    settings: Settings,
+    data: FoldData,
+    folder: Path,
+    console: Console,
+    loggers: Iterable[Any] = (),
+    callbacks: Iterable[L.Callback] = (),
+) -> L.Trainer:
+    """Trains `module` until its clock says so. Raises Diverged or torch's out-of-memory errors.
+
+    With settings.run.resume, continues from that run's checkpoint of this fold to the same loss curve.
+    """
+    clock = module.clock
+    start = _start_of(settings, data.fold)
+    prints = PrintsDataModule(
+        data,
+        batch_size=settings.trainer.batch_size,
+        accumulate=settings.trainer.accumulate,
+        seed=module.seed,
+        first_step=start["step"],
+        # on a GPU the prints live on the device, if they fit
+        device="cuda" if on_gpu(settings.trainer) else None,
+    )
+    own: list[L.Callback] = [BudgetEnd(clock, start["seconds"]), BudgetBar(f"fold {data.fold}", console)]
+    if settings.run.checkpoint_seconds is not None:
+        own.append(Checkpoint(folder / checkpoint_name(data.fold), settings.run.checkpoint_seconds, clock))
+    trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
+    if not clock.over(start["step"]):
+        trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
+    return trainer
+
+
+def checkpoint_name(fold: int | None) -> str:
+    """The file in a run's folder that one fold is resumed from."""
+    return f"fold{'-final' if fold is None else fold}.ckpt"
+
+
+def on_gpu(settings: Trainer) -> bool:
+    """Whether the run trains on a GPU: when told to, or when there is one."""
+    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+
+
+def make_trainer(
+    settings: Trainer, callbacks: list[L.Callback], loggers: list[Any], folder: Path
+) -> L.Trainer:
+    """Lightning's Trainer with the budget's rules: steps end it, nothing is validated on the way."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    gpu = on_gpu(settings)
+    half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
+    return L.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=settings.devices,
+        precision="bf16-mixed" if half else "32-true",
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        logger=loggers,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=10**9,
+    )
+
+
+def _start_of(settings: Settings, fold: int | None) -> dict[str, Any]:
+    """Where a resumed run's fold stands: step, training seconds, path of the checkpoint; zeros for a fresh run."""
+    if settings.run.resume is None:
+        return {"step": 0, "seconds": 0.0, "path": None}
+    path = Path(settings.run.resume) / checkpoint_name(fold)
+    if not path.is_file():
+        if Path(settings.run.resume).is_dir():
+            return {"step": 0, "seconds": 0.0, "path": None}  # the run ended before this fold began
+        raise FileNotFoundError(f"run.resume={settings.run.resume}: no such run folder")
+    state = torch.load(path, map_location="cpu", weights_only=False)
+    return {"step": state["global_step"], "seconds": state["eclip"]["seconds"], "path": path}
