@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ Decision = Literal["kept", "reverted", "reference"]
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace `old`, which must occur exactly once in `path`, by `new`. Paths are relative to the workspace."""
+    """Replace `old`, which must occur exactly once in `path` (relative to the workspace), by `new`."""
 
     path: str
     old: str
@@ -42,6 +42,8 @@ class Proposal:
     route: str = ""
     # what a sampler needs to be told the result; opaque to everyone else
     params: Mapping[str, Any] = field(default_factory=dict)
+    # why the searcher's input could not be read as a proposal; such a trial is rejected with this reason
+    invalid: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Charges:
-    """What a trial cost. `seconds` holds everything: start-up, failures, re-runs, evaluation, searcher time."""
+    """What a trial cost. `seconds` holds all of it: start-up, failures, re-runs, evaluation, searcher."""
 
     seconds: float = 0.0
     train_seconds: float = 0.0
@@ -138,3 +140,19 @@ class Budget:
     usd: float | None = None
     wall_factor: float = 1.5
     setup_seconds: float = 60.0
+
+
+def current_recipe(trials: Iterable[Trial]) -> Trial | None:
+    """The trial whose recipe is the current one: kept and not surpassed, else the first reference.
+
+    Trials that run side by side may be kept out of order, so the one that no kept trial was compared with
+    is the tip, not simply the highest number.
+    """
+    judged = [trial for trial in trials if trial.verdict is not None]
+    kept = [trial for trial in judged if trial.verdict and trial.verdict.decision == "kept"]
+    surpassed = {trial.verdict.compared_with for trial in kept if trial.verdict}
+    tips = [trial for trial in kept if trial.number not in surpassed]
+    references = [trial for trial in judged if trial.verdict and trial.verdict.decision == "reference"]
+    if tips:
+        return tips[-1]
+    return references[0] if references else None

@@ -1,0 +1,106 @@
+"""A trial's place in Optuna: records enter, attributes of an Optuna trial leave (and the reverse)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from agent.codec import from_json, to_json
+from agent.records import Charges, Measurement, Proposal, Trial, Value
+
+
+def opening(proposal: Proposal, overrides: Mapping[str, Value], owner: str) -> dict[str, Any]:
+    """The attributes a trial is born with. What follows `overrides` is for people who read the dashboard."""
+    edits = json.dumps(to_json(proposal.edits), sort_keys=True).encode()
+    return {
+        "owner": owner,
+        "proposal": to_json(proposal),
+        "overrides": to_json(overrides),
+        "searcher": proposal.searcher,
+        "route": proposal.route,
+        "category": proposal.category,
+        "hypothesis": proposal.hypothesis,
+        "edits_sha256": hashlib.sha256(edits).hexdigest() if proposal.edits else "",
+    }
+
+
+def closing(trial: Trial) -> dict[str, Any]:
+    """The attributes written at a trial's end, "result" last: once that is there, the trial has ended."""
+    assert trial.outcome is not None
+    parts = ("overrides", "outcome", "verdict", "charges", "commit")
+    return {
+        "status": trial.outcome.status,
+        "verdict": trial.verdict.decision if trial.verdict else "",
+        "seconds": trial.charges.seconds,
+        "usd": trial.charges.usd,
+        "result": {name: to_json(getattr(trial, name)) for name in parts},
+    }
+
+
+def record(frozen: FrozenTrial) -> Trial:
+    """The full record of an Optuna trial; what was noted so far if it has not ended."""
+    attributes = frozen.user_attrs
+    data = {
+        "number": frozen.number,
+        "proposal": attributes["proposal"],
+        "overrides": attributes["overrides"],
+        "charges": attributes.get("progress", {}).get("charges", {}),
+        **attributes.get("result", {}),
+    }
+    return from_json(Trial, data)
+
+
+def merged(
+    progress: Mapping[str, Any], charges: Charges | None, measurement: Measurement | None, where: str
+) -> dict[str, Any]:
+    """Progress with new charges (not less than before) and one measurement (one for each seed and fold)."""
+    result = dict(progress)
+    if charges is not None:
+        require_monotone(charged(progress), charges, where)
+        result["charges"] = to_json(charges)
+    if measurement is not None:
+        run = (measurement.seed, measurement.fold)
+        others = [m for m in result.get("measurements", []) if (m["seed"], m["fold"]) != run]
+        result["measurements"] = [*others, to_json(measurement)]
+    return result
+
+
+def charged(progress: Mapping[str, Any]) -> Charges:
+    """The charges noted so far."""
+    return from_json(Charges, progress.get("charges", {}))
+
+
+def measured(progress: Mapping[str, Any]) -> tuple[Measurement, ...]:
+    """The measurements noted so far."""
+    return tuple(from_json(Measurement, m) for m in progress.get("measurements", []))
+
+
+def require_monotone(before: Charges, now: Charges, where: str) -> None:
+    """Raise ValueError where a charge would fall: what was used stays charged."""
+    for name in ("seconds", "train_seconds", "usd", "runs"):
+        was, becomes = getattr(before, name), getattr(now, name)
+        # written so that NaN is refused too
+        if not becomes >= was:
+            raise ValueError(f"{where}: charges.{name} would fall from {was} to {becomes}; they are totals")
+
+
+def inside(
+    params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+) -> dict[str, BaseDistribution]:
+    """The distributions of those params that have one and lie in it."""
+    return {key: d for key, d in distributions.items() if key in params and contains(d, params[key])}
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether Optuna would accept `value` for `distribution`. Bools are no numbers here, NaN is nowhere."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return distribution._contains(distribution.to_internal_repr(value))

@@ -1,0 +1,227 @@
+"""One study's ledger: proposals, progress and outcomes enter as they happen; the whole history leaves.
+
+Each write is one transaction, and the order of writes makes any moment a good one to be killed:
+
+- `start` writes a trial with its proposal, parameters and owner at once; before it, nothing has run.
+- `note` writes progress, the charges so far among it, so that a killed trial is charged for what it used.
+- `finish` writes the result, then the end of the trial. A trial killed in between has its result, and is
+  ended by the next `unfinished()`.
+
+A trial is `COMPLETE` with its score in Optuna's terms only if it was completed; every other outcome is `FAIL`
+without a value. Samplers learn of those as infeasible points from the records (`agent.searchers.samplers`).
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from agent.codec import from_json, plain, to_json
+from agent.ledger import holder, rows
+from agent.ledger.owner import Owner
+from agent.ledger.spec import StudySpec
+from agent.ledger.storage import SPEC, LedgerError
+from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict, current_recipe
+
+EVENT = "event:"
+
+
+class StudyLedger:
+    """What one study wrote. Made by `Ledger.study`; `spec` says what the study is, `name` is its name."""
+
+    def __init__(self, study: optuna.Study, clock: Callable[[], float], expected: StudySpec | None) -> None:
+        self.study = study
+        self.name: str = study.study_name
+        self.spec: StudySpec = from_json(StudySpec, study.user_attrs[SPEC])
+        self._clock = clock
+        # ended trials never change, so each is decoded once
+        self._ended: dict[int, Trial] = {}
+        if expected is not None:
+            self._require_same(expected)
+
+    def start(
+        self,
+        proposal: Proposal,
+        *,
+        overrides: Mapping[str, Value] | None = None,
+        params: Mapping[str, Any] | None = None,
+        distributions: Mapping[str, BaseDistribution] | None = None,
+        owner: str,
+    ) -> int:
+        """Write a trial that is about to run; returns its number, counted from 0.
+
+        `overrides` are the complete ones (base plus proposal). Optuna's dashboard and importances show those
+        `params` that lie in their `distributions`; what lies outside is in the proposal and overrides alone.
+        """
+        shown = rows.inside(params or {}, distributions or {})
+        try:
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params={key: (params or {})[key] for key in shown},
+                distributions=shown,
+                user_attrs=rows.opening(proposal, overrides or {}, str(Owner.parse(owner))),
+            )
+            trial_id = self._storage.create_new_trial(self.study._study_id, template_trial=template)
+        except ValueError as error:
+            raise LedgerError(f"study {self.name!r}: the trial cannot be written: {error}") from error
+        return self._storage.get_trial(trial_id).number
+
+    def note(
+        self,
+        number: int,
+        *,
+        charges: Charges | None = None,
+        measurement: Measurement | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Write progress of a running trial in one transaction: phase="…", charges so far, a measurement.
+
+        `charges` is the total so far and may not fall, so that nothing is charged twice; a measurement
+        replaces an earlier one of the same seed and fold. Further attributes are any JSON.
+        """
+        try:
+            progress = rows.merged(self.progress(number), charges, measurement, self._where(number))
+        except ValueError as error:
+            raise LedgerError(str(error)) from error
+        self._write(number, "progress", progress | to_json(attributes))
+
+    def progress(self, number: int) -> Mapping[str, Any]:
+        """What was noted for a trial: phase, charges, measurements as JSON. Empty if nothing was."""
+        return self._frozen(number).user_attrs.get("progress", {})
+
+    def finish(self, trial: Trial) -> None:
+        """End a trial for good: COMPLETE with its score if it was completed, FAIL otherwise.
+
+        Raises LedgerError if it has ended already, has no outcome, was started with another proposal, lacks
+        a finite score though completed, or is charged less than was noted.
+        """
+        where, attributes = self._where(trial.number), self._frozen(trial.number).user_attrs
+        if trial.outcome is None:
+            raise LedgerError(f"{where} has no outcome; note() writes progress, finish() needs the end")
+        if attributes["proposal"] != to_json(trial.proposal):
+            raise LedgerError(f"{where} was started with another proposal; trial numbers got mixed up")
+        score = trial.outcome.score
+        if trial.outcome.status == "completed" and not (score is not None and math.isfinite(score)):
+            raise LedgerError(f"{where} is completed with score {score}; only a finite score completes")
+        try:
+            rows.require_monotone(rows.charged(attributes.get("progress", {})), trial.charges, where)
+        except ValueError as error:
+            raise LedgerError(str(error)) from error
+        for key, value in rows.closing(trial).items():
+            self._write(trial.number, key, value)
+        self._end(trial)
+
+    def trials(self) -> list[Trial]:
+        """Every trial as a full record, in order of number; those that still run have no outcome."""
+        return [self._record(frozen) for frozen in self.study.get_trials(deepcopy=False)]
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that were started and never ended, with what was noted of their charges.
+
+        For the study's holder only: it also ends trials whose process died right after writing their result.
+        """
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for frozen in running:
+            if "result" in frozen.user_attrs:
+                self._end(rows.record(frozen))
+        return [rows.record(frozen) for frozen in running if "result" not in frozen.user_attrs]
+
+    def owner(self, number: int) -> Owner:
+        """The process that started a trial."""
+        return Owner.parse(self._frozen(number).user_attrs["owner"])
+
+    def fail_stale(self, number: int, reason: str) -> Trial:
+        """End an unfinished trial as `interrupted`, charged for what was noted; returns its record."""
+        measurements = rows.measured(self.progress(number))
+        outcome = Outcome("interrupted", measurements=measurements, reason=reason)
+        verdict = Verdict("reverted", reason=reason)
+        trial = replace(rows.record(self._frozen(number)), outcome=outcome, verdict=verdict)
+        self.finish(trial)
+        return trial
+
+    def best(self) -> Trial | None:
+        """The trial whose recipe is the current one; None before the reference has ended."""
+        return current_recipe(self.trials())
+
+    def spent(self) -> Charges:
+        """Everything charged so far: trials, unfinished ones included, and events with charges (planning)."""
+        total = sum((trial.charges for trial in self.trials()), Charges())
+        return sum((from_json(Charges, event.get("charges", {})) for event in self.events()), total)
+
+    def log(self, event: str, **data: Any) -> None:
+        """Append an event: a test-set read, the end, a resume, planning. `charges=Charges(…)` are spent."""
+        count = sum(key.startswith(EVENT) for key in self._attributes())
+        # the random end keeps apart two processes that append at the same time
+        key = f"{EVENT}{count:08d}:{uuid.uuid4().hex[:12]}"
+        entry = to_json({"event": event, "time": self._clock(), **data})
+        self._storage.set_study_user_attr(self.study._study_id, key, entry)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events in the order they were appended: {"event", "time" (Unix seconds), …}."""
+        return [plain(value) for key, value in sorted(self._attributes().items()) if key.startswith(EVENT)]
+
+    def claim(self, owner: str, lease_seconds: float = 900.0) -> None:
+        """Take the study for a loop, or raise LedgerError naming its living holder (`agent.ledger.holder`)."""
+        holder.claim(self.study, owner, self._clock(), lease_seconds)
+
+    def heartbeat(self, owner: str) -> None:
+        """Say that the holder is alive; needed between hosts only, and there within every lease."""
+        holder.seen(self.study, owner, self._clock())
+
+    def release(self, owner: str) -> None:
+        """Give the study up, if `owner` holds it."""
+        holder.release(self.study, owner)
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self.study._storage
+
+    def _where(self, number: int) -> str:
+        return f"study {self.name!r}, trial {number}"
+
+    def _attributes(self) -> dict[str, Any]:
+        return self._storage.get_study_user_attrs(self.study._study_id)
+
+    def _trial_id(self, number: int) -> int:
+        try:
+            return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        except KeyError:
+            raise LedgerError(f"{self._where(number)} is not in the ledger") from None
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._trial_id(number))
+
+    def _write(self, number: int, key: str, value: Any) -> None:
+        try:
+            self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+        except UpdateFinishedTrialError:
+            raise LedgerError(f"{self._where(number)} has ended and stays as it is") from None
+
+    def _end(self, trial: Trial) -> None:
+        score = trial.outcome.score if trial.outcome and trial.outcome.status == "completed" else None
+        state = TrialState.FAIL if score is None else TrialState.COMPLETE
+        values = None if score is None else [score]
+        self._storage.set_trial_state_values(self._trial_id(trial.number), state, values)
+
+    def _record(self, frozen: FrozenTrial) -> Trial:
+        if frozen.number in self._ended:
+            return self._ended[frozen.number]
+        trial = rows.record(frozen)
+        if frozen.state.is_finished():
+            self._ended[frozen.number] = trial
+        return trial
+
+    def _require_same(self, expected: StudySpec) -> None:
+        if conflicts := self.spec.conflicts(expected):
+            shown = "; ".join(f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items())
+            raise LedgerError(f"study {self.name!r} was begun otherwise: {shown}. Use another study name")
+        if self.spec.versions != expected.versions:
+            self.log("versions changed", before=self.spec.versions, now=expected.versions)
