@@ -35,7 +35,10 @@ class TaskView:
 
 
 class Desk(Protocol):
-    """One study, seen from the searcher's chair. `folder` is runs/<study>/: inbox.md, plan.md, scratchpad.md."""
+    """One study, seen from the searcher's chair.
+
+    `folder` is runs/<study>/: inbox.md, plan.md, scratchpad.md.
+    """
 
     @property
     def study(self) -> str: ...
@@ -68,7 +71,9 @@ class Desk(Protocol):
         """Why the lab would reject the proposal, or None. Costs nothing."""
 
     def try_out(self, proposal: Proposal) -> str | None:
-        """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it works."""
+        """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it
+        works.
+        """
 
     def log(self, event: str, **data: object) -> None:
         """Append an event (plain JSON values) to the study."""

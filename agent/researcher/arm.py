@@ -38,4 +38,5 @@ def allowed(arm: Arm, phase: Phase, desk: Desk) -> str:
     """What this round may propose, in a sentence for the prompt."""
     if arm.phases:
         return f"{phase.permissions()}."
-    return f"only the {len(desk.space.distributions)} parameters above, within their ranges; one or several at once."
+    count = len(desk.space.distributions)
+    return f"only the {count} parameters above, within their ranges; one or several at once."

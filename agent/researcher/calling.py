@@ -1,4 +1,6 @@
-"""Messages go in, a reply comes out; between them the study's dollars are guarded, charged and written down."""
+"""Messages go in, a reply comes out; between them the study's dollars are guarded, charged and written
+down.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from agent.desk import Desk
-from agent.records import Trial
+from agent.records import Proposal, Trial
 from agent.researcher.arm import Arm
 from agent.researcher.calling import Line, Switchboard
 from agent.researcher.exchange import Ending, Exchange
@@ -37,9 +37,11 @@ class Chair:
         task: str,
         extra: str = "",
         shown: Sequence[Trial] | None = None,
+        finish: Callable[[Proposal], Proposal] = lambda proposal: proposal,
     ) -> Ending:
-        """One conversation about the next trial. `shown` is the history as the prompt has it, if not all."""
+        """One conversation about the next trial. `shown` is the history as the prompt has it, if not all;
+        `finish` completes a proposal before the lab checks it."""
         prompt = self.prompts.write(program, phase, history, task, extra, shown)
-        toolbox = Toolbox(self.desk, self.arm, self.memory, program, phase, history, goal)
+        toolbox = Toolbox(self.desk, self.arm, self.memory, program, phase, history, goal, finish)
         line = Line(self._switchboard, prompt, len(history), purpose)
         return Exchange(line, prompt, toolbox).run()

@@ -1,4 +1,5 @@
-"""A prompt goes to the model, a Reply comes back: with retries that end, dollars that are counted, and no bluff.
+"""A prompt goes to the model, a Reply comes back: with retries that end, dollars that are counted, and no
+bluff.
 
 The SDK's own retries are off, because it sleeps for as long as a server's Retry-After says. Here pauses are
 bounded and the clock and the sleep are given, so that tests never sleep.
@@ -85,22 +86,24 @@ class Client:
 
     def send(self, request: Request) -> Reply:
         """One reply. Raises LLMUnavailable after the last attempt, LLMRefused at once."""
-        body, backoff = self._body(request), self.settings.backoff
-        for attempt in range(1, backoff.attempts + 1):
+        body, attempt = self._body(request), 0
+        while True:
+            attempt += 1
             outcome = self._attempt(body)
             if isinstance(outcome, Reply):
                 return outcome
+            pause = self._pause(attempt, outcome.wait)
+            self._notice(attempt, outcome.reason, pause, outcome.usd)
             if outcome.kind == "refused":
                 raise LLMRefused(f"{self.settings.model}: {outcome.reason}")
-            last = attempt == backoff.attempts
-            pause = 0.0 if last else self._pause(attempt, outcome.wait)
-            self._notice(attempt, outcome.reason, pause, outcome.usd)
-            if not last:
-                self._sleep(pause)
-        raise LLMUnavailable(f"{self.settings.model}: {backoff.attempts} attempts failed: {outcome.reason}")
+            if attempt == self.settings.backoff.attempts:
+                raise LLMUnavailable(f"{self.settings.model}: {attempt} attempts failed: {outcome.reason}")
+            self._sleep(pause)
 
     def _pause(self, attempt: int, asked: float | None) -> float:
         backoff = self.settings.backoff
+        if attempt == backoff.attempts:
+            return 0.0
         return min(max(backoff.first_seconds * 2 ** (attempt - 1), asked or 0.0), backoff.longest_seconds)
 
     def _attempt(self, body: dict[str, Any]) -> Reply | Trouble:
@@ -135,15 +138,16 @@ class Client:
         with self._api.messages.stream(**body) as stream:
             for event in stream:
                 if event.type == "message_start":
-                    begun(event.message.to_dict(mode="python", warnings=False).get("usage") or {})
+                    message: Any = event.message
+                    begun(message.to_dict(mode="python", warnings=False).get("usage") or {})
                 if self._clock() - start > self.settings.timeout_seconds:
                     raise TimeoutError(
                         f"the reply was not complete after {self.settings.timeout_seconds:g} s"
                     )
-            message = stream.get_final_message()
-        if message.stop_reason is None:
+            whole = stream.get_final_message()
+        if whole.stop_reason is None:
             raise TimeoutError("the stream ended before the reply did")
-        return message.to_dict(mode="python", warnings=False)
+        return whole.to_dict(mode="python", warnings=False)
 
     def _reply(self, message: Mapping[str, Any], seconds: float) -> Reply:
         usage = Usage.from_reply(message.get("usage") or {})

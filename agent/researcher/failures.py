@@ -39,7 +39,10 @@ class LLMRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Trouble:
-    """One failed call. `wait`: the pause the server asked for, in seconds, if any. `usd`: billed all the same."""
+    """One failed call. `wait`: the pause the server asked for, in seconds, if any.
+
+    `usd`: billed all the same.
+    """
 
     kind: Kind
     reason: str

@@ -1,7 +1,7 @@
 """Trials go in; the history table, learning curves and single trials come out as compact text.
 
-The table is lossless in what was tried and what came of it, one row a trial, and a row never changes once it is
-written: so the prompt's beginning stays the same, and cached, from round to round.
+The table is lossless in what was tried and what came of it, one row a trial, and a row never changes once
+it is written: so the prompt's beginning stays the same, and cached, from round to round.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from agent.researcher.names import PLAIN, Names
 HEADER = "number | category | change | score | delta | P(gain) | verdict | note"
 ROWS_A_BLOCK = 10
 CURVE_POINTS = 10
-# a completed trial's change was checked against the config and is shown whole; a rejected one's may be anything
+# a completed trial's change was checked against the config and is shown whole; a rejected one's may be
+# anything
 REJECTED_CHARS = 300
 
 
@@ -87,7 +88,7 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
     if names.neutral:
         return f"{HEADER}\n{row(trial, names) if outcome else 'still running'}\n{_hypothesis(trial)}"
     lines = [
-        f"trial {trial.number}, phase {proposal.phase or '-'}, by {proposal.searcher or '-'} {proposal.route}",
+        f"trial {trial.number}, phase {proposal.phase or '-'}, by {proposal.searcher} {proposal.route}",
         _hypothesis(trial),
         f"change: {change(trial)}",
         "all overrides: " + ", ".join(f"{key}={value_text(value)}" for key, value in trial.overrides.items()),
@@ -95,8 +96,9 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
     ]
     if verdict:
         lines.append(
-            f"verdict: {verdict.decision}, delta {number(verdict.delta)}, P(gain) {number(verdict.probability, 3)}, "
-            f"against trial {verdict.compared_with}, {verdict.reruns} re-runs. {one_line(verdict.reason, 500)}"
+            f"verdict: {verdict.decision}, delta {number(verdict.delta)}, "
+            f"P(gain) {number(verdict.probability, 3)}, against trial {verdict.compared_with}, "
+            f"{verdict.reruns} re-runs. {one_line(verdict.reason, 500)}"
         )
     if outcome:
         lines.append(

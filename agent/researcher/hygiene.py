@@ -1,7 +1,7 @@
 """Text from runs, models and people goes in; what is safe to show, or to store, comes out.
 
-Two dangers: a log that speaks to the model (a prompt injection), and a secret that ends up in a file. Logs are
-therefore marked as data, with the marks themselves made impossible inside; secrets are cut out.
+Two dangers: a log that speaks to the model (a prompt injection), and a secret that ends up in a file. Logs
+are therefore marked as data, with the marks themselves made impossible inside; secrets are cut out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ HIDDEN = "[secret]"
 
 
 def clean(text: str, most: int) -> str:
-    """Printable text: no terminal codes, no invisible or direction-changing characters, at most `most` characters.
+    """Printable text without terminal codes and invisible or direction-changing characters.
 
-    Of a longer text the end is kept, where a log has its error.
+    Of a text longer than `most` characters the end is kept, where a log has its error.
     """
     text = ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = "".join(

@@ -1,4 +1,5 @@
-"""What outlives a round: scratchpad.md, plan.md and inbox.md in runs/<study>/ go in and out, small and atomic.
+"""What outlives a round: scratchpad.md, plan.md and inbox.md in runs/<study>/ go in and out, small and
+atomic.
 
 Nothing else does. Each round is a fresh conversation, so a killed one loses only itself.
 """
@@ -9,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,7 +36,10 @@ class Idea:
 
 @dataclass(frozen=True)
 class Plan:
-    """`trial` and `phase`: when the planning call made it. `text`: the ranked list, as a person may edit it."""
+    """`trial` and `phase`: when the planning call made it.
+
+    `text`: the ranked list, as a person may edit it.
+    """
 
     trial: int
     phase: str
@@ -67,7 +72,7 @@ class Memory:
         _, _, rest = text.partition("---\n")
         head, mark, body = rest.partition("\n---\n")
         try:
-            values = yaml.safe_load(head) if mark else None
+            values: Any = yaml.safe_load(head) if mark else None
             return Plan(int(values["trial"]), str(values["phase"]), str(values["reason"]), body.strip())
         except (yaml.YAMLError, TypeError, KeyError, ValueError):
             return None

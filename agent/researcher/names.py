@@ -1,8 +1,8 @@
 """Keys and values of the space go in, the names that the model sees come out, and back again.
 
-The blind arm sees `p01=c2` instead of `loss.name=siglip`: what is left of a researcher without prior knowledge.
-Numbers stay numbers. The mapping follows from the keys alone, so it is the same after a resume, and it is
-ordered by a hash, so the alphabet tells nothing either.
+The blind arm sees `p01=c2` instead of `loss.name=siglip`: what is left of a researcher without prior
+knowledge. Numbers stay numbers. The mapping follows from the keys alone, so it is the same after a resume,
+and it is ordered by a hash, so the alphabet tells nothing either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The history goes in; plan.md comes out: a ranked list of hypotheses, made when it is time for a new one.
 
-With `llm.advisors` of 2 or more, as many calls with different roles write a list each, at the same time, and a
-last call merges them.
+With `llm.advisors` of 2 or more, as many calls with different roles write a list each, at the same time,
+and a last call merges them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Planning:
         self.number = len(history)
 
     def make(self, reason: str) -> None:
-        """Write the plan. If the model fails at it, the old one stays, and the next try is at the next reason."""
+        """Write the plan. If the model fails at it, the old one stays, and the next try is at the next
+        reason.
+        """
         advisors = self.chair.settings.advisors
         ending = self._merged(advisors) if advisors > 1 else self._call("plan", role.PLAN)
         memory = self.chair.memory

@@ -1,7 +1,7 @@
 """agent/program.md goes in; its text and the phases that the lab enforces come out, or a ProgramError.
 
-The file holds one ```yaml block with the keys of `Program` below; all the rest is prose for the researcher. It
-is read again before every round, so a person can steer a study that runs.
+The file holds one ```yaml block with the keys of `Program` below; all the rest is prose for the researcher.
+It is read again before every round, so a person can steer a study that runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A study's state goes in; the prompt of a conversation comes out, what changes least standing first.
 
-The order is that of the cache: tools, role and program (the same until a person edits the program), code and
-space (until an edit is kept), the history's finished blocks, and only then what is new. So a round pays for its
-news alone. Tokens are estimated as bytes over 3.5.
+The order is that of the cache: tools, role and program (the same until a person edits the program), code
+and space (until an edit is kept), the history's finished blocks, and only then what is new. So a round pays
+for its news alone. Tokens are estimated as bytes over 3.5.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ RECENT_CURVES = 3
 
 @dataclass(frozen=True)
 class Prompt:
-    """One conversation's beginning. `system` and `tools` as the API takes them, `opening` the first message."""
+    """One conversation's beginning.
+
+    `system` and `tools` as the API takes them, `opening` the first message.
+    """
 
     system: tuple[Block, ...]
     tools: tuple[Block, ...]
@@ -56,7 +59,9 @@ class Prompts:
         extra: str = "",
         shown: Sequence[Trial] | None = None,
     ) -> Prompt:
-        """`task` is what this conversation is for, `extra` further material; `shown` the table, if not all."""
+        """`task` is what this conversation is for, `extra` further material; `shown` the table, if not
+        all.
+        """
         past = self._past(history if shown is None else shown)
         searches = self.settings.web_searches if self.arm.phases and phase.web_search else 0
         categories = self.arm.categories(program)
@@ -93,7 +98,8 @@ class Prompts:
         if not self.arm.knowledge:
             return f"# Goal\n\nThe score: {better} is better."
         locked = f"Locked keys: {', '.join(task.locked)}." if self.arm.whole_config else ""
-        return f"# Task {task.name}\n\nMetric: {task.metric}, {better} is better. {task.description}\n{locked}".strip()
+        goal = f"Metric: {task.metric}, {better} is better. {task.description}"
+        return f"# Task {task.name}\n\n{goal}\n{locked}".strip()
 
     def _code(self) -> str:
         """As many editable files as fit into their share, the smallest first; the others by name."""
@@ -134,7 +140,8 @@ class Prompts:
             if not names.neutral or key in self.desk.space.defaults
         }
         settings = "\n".join(f"{names.key(key)}={names.value(key, value)}" for key, value in known.items())
-        return f"# Current recipe: trial {best.number}, score {number(score)}\n\n{settings or 'the reference as it is'}"
+        title = f"# Current recipe: trial {best.number}, score {number(score)}"
+        return f"{title}\n\n{settings or 'the reference as it is'}"
 
     def _curves(self, history: Sequence[Trial], recent: int) -> str:
         if not (recent and self.arm.knowledge):

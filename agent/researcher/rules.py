@@ -1,7 +1,7 @@
 """A proposal and the history go in; the reason why the study's rules forbid it comes out, or None.
 
-These are the rules of the researcher's chair: phase, space, category. Whether a proposal can run at all is the
-desk's to say.
+These are the rules of the researcher's chair: phase, space, category. Whether a proposal can run at all is
+the desk's to say.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def _phase(proposal: Proposal, phase: Phase) -> str | None:
         return f"phase {phase.name!r} allows no code edits; propose overrides"
     changes = len(proposal.overrides) + bool(proposal.edits)
     if changes > phase.max_changes:
-        return f"{changes} changes; phase {phase.name!r} allows {phase.max_changes} in one trial (all edits are one)"
+        most = phase.max_changes
+        return f"{changes} changes; phase {phase.name!r} allows {most} in one trial (all edits are one)"
     return None
 
 

@@ -1,4 +1,6 @@
-"""One call of a tool goes in, its answer comes out; an answer that ends the conversation carries the ending."""
+"""One call of a tool goes in, its answer comes out; an answer that ends the conversation carries the
+ending.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +58,8 @@ class Toolbox:
     phase: Phase
     history: Sequence[Trial]
     goal: Literal["propose_trial", "revise_plan"]
+    # what an arm makes of an allowed proposal before the lab checks it
+    finish: Callable[[Proposal], Proposal] = lambda proposal: proposal
 
     def answer(self, name: str, given: Mapping[str, Any]) -> Answer:
         """Never raises for anything the model wrote."""
@@ -90,7 +94,10 @@ class Toolbox:
             return Answer("no trial is run now; end with revise_plan", fault=True)
         read = tools.read_proposal(given, self.arm.names)
         proposal = replace(read, phase=self.phase.name if self.arm.phases else "")
-        if reason := self._refusal(proposal):
+        if broken := forbidden(proposal, self.history, self.arm, self.program, self.phase, self.desk.space):
+            return Answer(f"not accepted: {broken}", fault=True, attempt=proposal)
+        proposal = self.finish(proposal)
+        if reason := self._unfit(proposal):
             return Answer(f"not accepted: {reason}", fault=True, attempt=proposal)
         if proposal.edits and (traceback := self.desk.try_out(proposal)):
             said = as_data("traceback", traceback, 3000)
@@ -98,12 +105,8 @@ class Toolbox:
             return Answer(text, fault=True, attempt=proposal)
         return Answer("accepted", ending=Proposed(proposal))
 
-    def _refusal(self, proposal: Proposal) -> str | None:
-        desk = self.desk
-        broken = forbidden(proposal, self.history, self.arm, self.program, self.phase, desk.space)
-        if broken is not None:
-            return broken
-        reason = desk.check(proposal)
+    def _unfit(self, proposal: Proposal) -> str | None:
+        reason = self.desk.check(proposal)
         if reason and self.arm.names.neutral:
             return "this point cannot be run, or was run before"
         return reason

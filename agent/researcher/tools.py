@@ -1,7 +1,9 @@
-"""What the model may call: tool definitions leave; a call's input comes in, and is checked before it is believed.
+"""What the model may call: tool definitions leave; a call's input comes in, and is checked before it is
+believed.
 
-Strict mode makes the API check the schema. Other servers may not, so every input is checked here again. Strict
-schemas know no free-form maps and no lengths: overrides are a list of {key, value}, lengths are checked here.
+Strict mode makes the API check the schema. Other servers may not, so every input is checked here again.
+Strict schemas know no free-form maps and no lengths: overrides are a list of {key, value}, lengths are
+checked here.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ WRITE_SCRATCHPAD = _tool(
 )
 CONCLUDE = _tool(
     "conclude",
-    "End the study before its budget is used. Allowed late, and only if nothing is left that is worth a trial.",
+    "End the study before its budget is used. Allowed late, and only if nothing left is worth a trial.",
     _object(reason=_text("Why nothing is left to try.")),
 )
 

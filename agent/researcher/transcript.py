@@ -1,4 +1,6 @@
-"""Prompts and replies go in; runs/<study>/<trial>/*.jsonl comes out, to be read later by people, without secrets."""
+"""Prompts and replies go in; runs/<study>/<trial>/*.jsonl comes out, to be read later by people, without
+secrets.
+"""
 
 from __future__ import annotations
 

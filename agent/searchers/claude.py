@@ -1,8 +1,9 @@
 """An LLM in the searcher's chair: the history enters, one bounded conversation later a proposal leaves.
 
-Three arms of one comparison: `claude` (settings and code), `claude_config` (settings only, in the samplers' own
-space), `claude_blind` (as claude_config, under neutral names, without program or code). A searcher object holds
-nothing that matters: what a round needs is in the ledger's history and in the files of runs/<study>/.
+Three arms of one comparison: `claude` (settings and code), `claude_config` (settings only, in the samplers'
+own space), `claude_blind` (as claude_config, under neutral names, without program or code). A searcher
+object holds nothing that matters: what a round needs is in the ledger's history and in the files of
+runs/<study>/.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Claude:
 def claude(
     *, space: Space, seed: int, desk: Desk, arm: ArmName, program: str, llm: Mapping[str, Any], **edges: Any
 ) -> Claude:
-    """`llm`: the composed group configs/llm. `program`: path of program.md. The API has no seed: it is unused.
+    """`llm`: the composed group configs/llm. `program`: path of program.md. The API has no seed: unused.
 
     Raises SettingsError, ProgramError, and LLMRefused where a key is needed and none is set.
     """

@@ -1,8 +1,8 @@
 """A Messages API server on loopback: it refuses what the real one refuses, and plays a script of replies.
 
-A script is a list of plays, one a request, or a function of the request. What the API would refuse (headers,
-schemas, cache marks, a forced tool while thinking, tool results that match no call) is answered with status 400
-and kept in `problems`, so a test fails even if the code under test swallows the error.
+A script is a list of plays, one a request, or a function of the request. What the API would refuse
+(headers, schemas, cache marks, a forced tool while thinking, tool results that match no call) is answered
+with status 400 and kept in `problems`, so a test fails even if the code under test swallows the error.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ Script = Sequence[Play] | Callable[[dict[str, Any]], Play]
 
 
 class MessagesServer:
-    """Use as a context manager; `url` is its address, `requests` what it was sent, `problems` what was illegal."""
+    """Use as a context manager; `url` is its address, `requests` what it was sent, `problems` what was
+    illegal.
+    """
 
     def __init__(self, script: Script, key: str = KEY) -> None:
         self.requests: list[dict[str, Any]] = []

@@ -1,7 +1,8 @@
-"""A small study for the researcher's tests: a desk over real files, a history that grows, settings from configs/.
+"""A small study for the researcher's tests: a desk over real files, a history that grows, settings from
+configs/.
 
-The desk does what the lab does, on a toy source: edits must apply and parse, settings must exist, and a trial's
-score follows from the settings, so a scripted model can walk a path whose end is known.
+The desk does what the lab does, on a toy source: edits must apply and parse, settings must exist, and a
+trial's score follows from the settings, so a scripted model can walk a path whose end is known.
 """
 
 from __future__ import annotations
@@ -156,7 +157,9 @@ class ToyDesk:
             delta = score - best.outcome.score
             outcome = Outcome("completed", score=score, curve=curve_of(overrides))
             kept = "kept" if delta < 0 else "reverted"
-            verdict = Verdict(kept, probability=0.95 if delta < 0 else 0.1, delta=delta, compared_with=best.number)
+            verdict = Verdict(
+                kept, probability=0.95 if delta < 0 else 0.1, delta=delta, compared_with=best.number
+            )
         trial = Trial(number, proposal, overrides, outcome, verdict, Charges(seconds=10, runs=1))
         self.trials.append(trial)
         return trial
@@ -171,7 +174,8 @@ def score_of(overrides: dict[str, Any]) -> float:
 def curve_of(overrides: dict[str, Any]) -> tuple[dict[str, float], ...]:
     scale = min(14.3, float(overrides.get("model.logit_scale.max", 2.0)))
     return tuple(
-        {"step": step, "seconds": 0.1 * step, "loss": 4.0 / (1 + step), "logit_scale": scale} for step in range(40)
+        {"step": step, "seconds": 0.1 * step, "loss": 4.0 / (1 + step), "logit_scale": scale}
+        for step in range(40)
     )
 
 
