@@ -52,15 +52,22 @@ def from_json(kind: type[Record], data: Any, path: str = "") -> Record:
 
 
 def loads(text: str) -> Any:
-    """JSON text to values; raises RecordError for NaN, Infinity, 1e999, doubled keys, or nesting too deep."""
+    """JSON text to values.
+
+    Raises RecordError for NaN, Infinity, 1e999, doubled keys, half a surrogate pair, or nesting too deep.
+    """
     try:
-        return json.loads(
+        values = json.loads(
             text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_doubled_keys
         )
+        # half a surrogate pair is a string that no file or terminal takes; only an escape can bring one in
+        if "\\u" in text:
+            json.dumps(values, ensure_ascii=False).encode()
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
+    return values
 
 
 def _no_constant(word: str) -> Any:

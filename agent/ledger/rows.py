@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from agent.codec import from_json, to_json
@@ -88,19 +86,3 @@ def require_monotone(before: Charges, now: Charges, where: str) -> None:
         # written so that NaN is refused too
         if not becomes >= was:
             raise ValueError(f"{where}: charges.{name} would fall from {was} to {becomes}; they are totals")
-
-
-def inside(
-    params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> dict[str, BaseDistribution]:
-    """The distributions of those params that have one and lie in it."""
-    return {key: d for key, d in distributions.items() if key in params and contains(d, params[key])}
-
-
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether Optuna would accept `value` for `distribution`. Bools are no numbers here, NaN is nowhere."""
-    if isinstance(distribution, CategoricalDistribution):
-        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return distribution._contains(distribution.to_internal_repr(value))

@@ -25,6 +25,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agent.codec import from_json, plain, to_json
+from agent.distributions import inside
 from agent.ledger import holder, rows
 from agent.ledger.owner import Owner
 from agent.ledger.spec import StudySpec
@@ -61,7 +62,7 @@ class StudyLedger:
         `overrides` are the complete ones (base plus proposal). Optuna's dashboard and importances show those
         `params` that lie in their `distributions`; what lies outside is in the proposal and overrides alone.
         """
-        shown = rows.inside(params or {}, distributions or {})
+        shown = inside(params or {}, distributions or {})
         try:
             template = create_trial(
                 state=TrialState.RUNNING,
@@ -169,7 +170,7 @@ class StudyLedger:
         return [plain(value) for key, value in sorted(self._attributes().items()) if key.startswith(EVENT)]
 
     def claim(self, owner: str, lease_seconds: float = 900.0) -> None:
-        """Take the study for a loop, or raise LedgerError naming its living holder (`agent.ledger.holder`)."""
+        """Take the study for a loop, or raise LedgerError naming its living holder (`holder.claim`)."""
         holder.claim(self.study, owner, self._clock(), lease_seconds)
 
     def heartbeat(self, owner: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -27,6 +28,8 @@ def launch(main: Callable[[], object]) -> None:
         sys.exit(_refuse(str(error)))
     except HydraException as error:
         sys.exit(_refuse(explain(error)))
+    except Exception as error:
+        raise error.with_traceback(_without_hydra(error.__traceback__)) from error.__cause__
 
 
 def checked(config: DictConfig) -> Settings:
@@ -43,11 +46,21 @@ def _refuse(message: str) -> int:
 
 
 def _where(message: str) -> str:
-    """" (configs/model/eclip_tiny.yaml)": the file that holds the key's default, when its group has one."""
+    """ " (configs/model/eclip_tiny.yaml)": the file that holds the key's default, when its group has one."""
     group = message.split(".", 1)[0]
     choice = HydraConfig.get().runtime.choices.get(group)
     path = Path("configs") / group / f"{choice}.yaml"
     return f" ({path})" if path.is_file() else ""
+
+
+def _without_hydra(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is neither Hydra's nor this module's."""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if "/hydra/" not in file and file != __file__:
+            return trace
+        trace = trace.tb_next
+    return None
 
 
 def explain(error: HydraException) -> str:

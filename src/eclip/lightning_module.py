@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as L
@@ -11,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from eclip.accumulate import cached_step
-from eclip.averaging import ExponentialMovingAverage
+from eclip.averaging import EMA, wise_ft
 from eclip.budget import BudgetClock
-from eclip.config import Augment, Expert, Loss, Optimizer
-from eclip.data.augment import prepare
-from eclip.losses import contrastive_loss, expert_loss, reconstruction_loss
+from eclip.config import Augment, Expert, Optimizer
+from eclip.data.augment import normalise, prepare, unit_range
+from eclip.losses import Objective
 from eclip.models.eclip import ECLIP
+from eclip.retrieval_metric import RetrievalMetric
 from eclip.schedules import expert_probability, learning_rate_factor
 
 CURVE_POINTS = 200
 Outputs = dict[str, Tensor]
+Inputs = dict[str, Any]
 
 
 class Diverged(RuntimeError):
@@ -38,7 +42,7 @@ class ECLIPModule(L.LightningModule):
         self,
         model: ECLIP,
         *,
-        loss: Loss,
+        objective: Objective,
         expert: Expert,
         optimizer: Optimizer,
         augment: Augment,
@@ -47,16 +51,19 @@ class ECLIPModule(L.LightningModule):
         pixel_std: tuple[float, float, float],
         micro_batch: int,
         ema_decay: float,
+        wise_ft: float,
         clock: BudgetClock,
         seed: int,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
-        self.loss, self.expert, self.optimizer, self.augment = loss, expert, optimizer, augment
+        self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
         self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
         self.micro_batch, self.clock, self.seed = micro_batch, clock, seed
-        self.average = ExponentialMovingAverage(model, ema_decay) if ema_decay else None
+        self.average = EMA(model, ema_decay) if ema_decay else None
+        self.wise_ft = wise_ft
+        self.pretrained = model.backbone_state() if wise_ft else {}
         self.curve: list[dict[str, float]] = []
         self._trained: list[nn.Parameter] = []
 
@@ -93,11 +100,11 @@ class ECLIPModule(L.LightningModule):
         coin = float(np.random.default_rng([self.seed, step]).random())
         inputs = self._inputs(batch, share, coin, dice)
         optimizer.zero_grad()
-        losses = self._backward(inputs, share)
+        losses = self._backward(inputs)
         norm = self._clip()
         optimizer.step()
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update()
         self._record(step, rate, losses, norm)
 
     def _seed_step(self, step: int) -> np.random.Generator:
@@ -116,51 +123,30 @@ class ECLIPModule(L.LightningModule):
     def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Outputs:
         """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
         inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
-        settings = self.expert.probability
-        chance = expert_probability(
-            share,
-            settings.schedule,
-            settings.max,
-            settings.min,
-            settings.cold,
-            settings.warmup,
-            settings.cooldown,
-        )
-        reconstruct = self.expert.reconstruction.weight > 0 and share < self.expert.reconstruction.share
-        if self.model.experts and (coin < chance or reconstruct):
-            alpha = self.expert.mixup_alpha
+        settings, warm_up = self.expert, self.expert.reconstruction
+        if self.model.fusion is None:
+            return inputs
+        if coin < expert_probability(share, **asdict(settings.probability)):
+            alpha = settings.mixup_alpha
             mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
             inputs["heatmap_BHW"] = batch["heatmap_BHW"]
             inputs["phrase_BL"] = batch["phrase_BL"]
             inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
+        inputs["reconstruct"] = warm_up.weight > 0 and share < warm_up.share
         return inputs
 
-    def _backward(self, inputs: Outputs, share: float) -> Outputs:
-        """Losses of the whole effective batch under one contrastive matrix, gradients accumulated."""
-        objective = self._objective(share)
+    def _backward(self, inputs: Inputs) -> Outputs:
+        """Losses of the whole effective batch under one contrastive matrix; gradients are in place."""
         size = len(inputs["image_BCHW"])
         if size <= self.micro_batch:
-            losses = objective(self.model(**inputs))
+            losses = self.objective(**self.model(**inputs))
             self.manual_backward(losses["loss"])
             return losses
         chunks = [
             {key: value[start : start + self.micro_batch] for key, value in inputs.items()}
             for start in range(0, size, self.micro_batch)
         ]
-        return cached_step(self.model, chunks, objective)
-
-    def _objective(self, share: float) -> Callable[[Outputs], Outputs]:
-        settings, expert = self.loss, self.expert
-
-        def objective(outputs: Outputs) -> Outputs:
-            terms = {"contrastive": contrastive_loss(outputs, settings.name, settings.label_smoothing, settings.hard_negative)}
-            total = terms["contrastive"]
-            if "masked_BD" in outputs:
-                terms["expert"] = expert_loss(outputs, settings.name, settings.label_smoothing, settings.hard_negative)
-                total = total + expert.weight * terms["expert"]
-            return {"loss": total, **terms}
-
-        return objective
+        return cached_step(self.model, chunks, self.objective)
 
     def _clip(self) -> Tensor:
         """Global gradient norm, clipped in place when a limit is set."""
@@ -187,6 +173,24 @@ class ECLIPModule(L.LightningModule):
             self.curve.append(point)
             for logger in self.loggers:
                 logger.log_metrics({f"train/{k}": v for k, v in point.items() if k != "step"}, step=step)
+
+    def use_evaluation_weights(self) -> None:
+        """What is evaluated: the average of the weights if one is kept, then mixed with the pretrained backbones."""
+        if self.average is not None:
+            self.average.copy_to_model()
+        if self.pretrained:
+            self.model.load_state_dict(wise_ft(self.pretrained, self.model.state_dict(), self.wise_ft))
+
+    def on_validation_epoch_start(self) -> None:
+        self.retrieval = RetrievalMetric().to(self.device)
+
+    def validation_step(self, batch: Inputs, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Images and captions come apart: the pairing is not known here."""
+        if "image_BHWC" in batch:
+            pixels_BCHW = normalise(unit_range(batch["image_BHWC"]), **self.pixels)
+            self.retrieval.update("image", batch["number_B"], self.model.encode_image(pixels_BCHW))
+        else:
+            self.retrieval.update("text", batch["number_B"], self.model.encode_text(batch["caption_BL"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["eclip"] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
 import logging
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import numpy.typing as npt
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from eclip.config import Settings
-from eclip.data.sealed import unseal
 from eclip.data.splits import FoldData
 from eclip.lightning_module import Diverged, ECLIPModule
 from eclip.loggers import finish, make_loggers
-from eclip.metrics import retrieval_scores
+from eclip.metrics import Array, retrieval_scores
 from eclip.run_directory import Result, RunDirectory, seconds_since_process_start
-from eclip.training import train_fold
+from eclip.training import embed_candidates, train_fold
 
 log = logging.getLogger("eclip")
-Embeddings = dict[str, npt.NDArray[np.float32]]
+Embeddings = dict[str, Array]
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
         self.console = Console(stderr=True)
         self.result = Result()
         self.embeddings: Embeddings = {}
-        self.scores: dict[int, dict[str, float]] = {}
+        self.scores: dict[str, dict[str, float]] = {}
         self.seconds_left = settings.budget.seconds
         plain: Any = OmegaConf.to_container(config, resolve=True)
         self.loggers = make_loggers(settings.logger, self.path, plain)
@@ -52,35 +52,33 @@ class Run:
 
     def fold(self, data: FoldData) -> None:
         """Trains on one fold's training prints under its share of what is left, embeds its validation inputs."""
-        log.info(data.summary())
+        log.info("fold %s: %d to learn from, %d candidates", data.fold, len(data.train_rows_N), data.candidates)
         seconds = self.seconds_left / self._folds_left if self.seconds_left is not None else None
         if not self.result.setup_seconds:
             self.result.setup_seconds = seconds_since_process_start()
-        module, trainer, prints = train_fold(
+        module, trainer = train_fold(
             self.settings, data, seconds, self.path, self.console, self.loggers, self.callbacks
         )
-        self._charge(module)
+        self._charge(module, data)
         if data.candidates:
-            module.use_evaluation_weights()
-            trainer.validate(module, datamodule=prints, verbose=False)
-            self._keep(module, data)
+            self._keep(*embed_candidates(trainer, module, data), data)
 
-    def _charge(self, module: ECLIPModule) -> None:
+    def _charge(self, module: ECLIPModule, data: FoldData) -> None:
         used = module.clock.elapsed()
         self._folds_left -= 1
         if self.seconds_left is not None:
             self.seconds_left = max(self.seconds_left - used, 0.0)
         self.result.train_seconds += used
         self.result.steps += module.global_step
-        self.result.curve += [{"fold": float(module.fold), **point} for point in module.curve]
+        fold = {} if data.fold is None else {"fold": float(data.fold)}
+        self.result.curve += [fold | point for point in module.curve]
 
-    def _keep(self, module: ECLIPModule, data: FoldData) -> None:
+    def _keep(self, image_ND: Array, text_ND: Array, data: FoldData) -> None:
         """Embeddings in the order given; where the pairs are known (open evaluation), the scores, too."""
-        image_ND, text_ND = module.embedded
-        self.embeddings[f"fold{module.fold}.image"] = image_ND
-        self.embeddings[f"fold{module.fold}.text"] = text_ND
+        name = "test" if data.fold is None else str(data.fold)
+        self.embeddings |= {f"fold{name}.image": image_ND, f"fold{name}.text": text_ND}
         if data.orders is not None:
-            self.scores[module.fold] = retrieval_scores(*unseal(image_ND, text_ND, data.orders))
+            self.scores[name] = retrieval_scores(image_ND, text_ND)
 
     def score(self) -> float:
         """Mean rank over the folds; NaN where the pairs are sealed."""
@@ -114,7 +112,7 @@ def _ending(error: BaseException | None) -> tuple[str, str]:
     return ("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"), text
 
 
-def _over_folds(scores: dict[int, dict[str, float]]) -> dict[str, float]:
+def _over_folds(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Means over folds under the plain names, `mean_rank_std` (over folds), and fold<k>/<name>."""
     if not scores:
         return {}
@@ -127,9 +125,11 @@ def _over_folds(scores: dict[int, dict[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def show(console: Console, result: Result, scores: dict[int, dict[str, float]], path: Path) -> None:
+def show(console: Console, result: Result, scores: dict[str, dict[str, float]], path: Path) -> None:
     """One table with the score and the folds, and the run's folder."""
-    table = Table(title=f"{result.steps} steps, {result.train_seconds:.0f} s of training", title_justify="left")
+    table = Table(
+        title=f"{result.steps} steps, {result.train_seconds:.0f} s of training", title_justify="left"
+    )
     table.add_column("")
     for heading in ("mean rank", "of", "median", "R@1", "R@5", "R@10"):
         table.add_column(heading, justify="right")
@@ -155,3 +155,5 @@ def _log_to(path: Path) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    for chatty in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

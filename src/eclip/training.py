@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
 import warnings
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,18 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from eclip.budget import BudgetClock
 from eclip.callbacks import BudgetBar, BudgetEnd, Checkpoint
 from eclip.config import Settings, Trainer
-from eclip.data.datamodule import FoldData, PrintsDataModule
+from eclip.data.candidates import candidate_batches
+from eclip.data.datamodule import PrintsDataModule
+from eclip.data.splits import FoldData
 from eclip.lightning_module import ECLIPModule
+from eclip.losses import Objective
 from eclip.models.build import build_model
+from eclip.retrieval_metric import Pairs
 
 # Lightning's hints about workers and loggers do not fit data that is gathered from memory
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -33,10 +41,12 @@ def build_module(settings: Settings, data: FoldData, clock: BudgetClock) -> ECLI
     """The model with its weights drawn (or loaded) and everything that a step needs to know."""
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
-    model = build_model(settings.model, settings.expert.fusion, data.vocabulary)
+    model = build_model(
+        settings.model, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size
+    )
     return ECLIPModule(
         model,
-        loss=settings.loss,
+        objective=objective(settings),
         expert=settings.expert,
         optimizer=settings.optimizer,
         augment=settings.augment,
@@ -51,6 +61,25 @@ def build_module(settings: Settings, data: FoldData, clock: BudgetClock) -> ECLI
     )
 
 
+def objective(settings: Settings) -> Objective:
+    """The loss that the settings describe."""
+    return Objective(
+        **asdict(settings.loss),
+        expert_weight=settings.expert.weight,
+        reconstruction_weight=settings.expert.reconstruction.weight,
+    )
+
+
+def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, batch_size: int = 256) -> Pairs:
+    """(image_ND, text_ND) of the validation inputs, float32, gathered over ranks, each in order of its number."""
+    module.use_evaluation_weights()
+    size = min(batch_size, data.candidates)
+    batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
+    trainer.validate(module, dataloaders=[DataLoader(side, batch_size=None) for side in batches], verbose=False)
+    with module.retrieval.sync_context():
+        return module.retrieval.ordered()
+
+
 def train_fold(
     settings: Settings,
     data: FoldData,
@@ -59,7 +88,7 @@ def train_fold(
     console: Console,
     loggers: Iterable[Any] = (),
     callbacks: Iterable[L.Callback] = (),
-) -> tuple[ECLIPModule, L.Trainer, PrintsDataModule]:
+) -> tuple[ECLIPModule, L.Trainer]:
     """Trains one fold until its steps or its `seconds` are used. Raises Diverged or torch's out-of-memory errors.
 
     With settings.run.resume, continues from that run's checkpoint of this fold to the same loss curve.
@@ -80,10 +109,12 @@ def train_fold(
     trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
     if not clock.over(start["step"]):
         trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
-    return module, trainer, prints
+    return module, trainer
 
 
-def make_trainer(settings: Trainer, callbacks: list[L.Callback], loggers: list[Any], folder: Path) -> L.Trainer:
+def make_trainer(
+    settings: Trainer, callbacks: list[L.Callback], loggers: list[Any], folder: Path
+) -> L.Trainer:
     """Lightning's Trainer with the budget's rules: steps end it, nothing is validated on the way."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -98,7 +129,6 @@ def make_trainer(settings: Trainer, callbacks: list[L.Callback], loggers: list[A
         logger=loggers,
         callbacks=callbacks,
         default_root_dir=folder,
-        limit_val_batches=0,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from eclip.config import ConfigError, Data, Model, Settings
-from eclip.data.datamodule import FoldData
-from eclip.data.odvg import Annotations, read_split
+from eclip.data.odvg import Annotations, read_split, summary
 from eclip.data.pack import Pack, build_pack
 from eclip.data.sealed import open_sealed
-from eclip.data.splits import folds
+from eclip.data.splits import FoldData
+
+log = logging.getLogger("eclip")
+# open evaluation embeds in shuffled orders, too, so that it and the sealed one are the same computation
+ORDER_SEED = 0
 
 
 def load_folds(settings: Settings) -> Iterator[FoldData]:
@@ -21,20 +26,22 @@ def load_folds(settings: Settings) -> Iterator[FoldData]:
         yield open_sealed(Path(data.sealed))
         return
     pool = open_pool(data, settings.model)
-    if settings.final or data.fold == "all":
-        test = open_test(data, settings.model, pool) if settings.final else None
-        yield FoldData.from_everything(pool, test)
-        return
-    parts = folds(len(pool), data.fold_count, data.split_seed)
-    for fold in data.folds if data.fold is None else [data.fold]:
-        yield FoldData.from_pack(pool, *parts[fold], fold=fold)
+    if settings.final:
+        test = open_test(data, settings.model, pool)
+        yield FoldData.from_test(pool, test, order_seed=ORDER_SEED)
+    elif data.fold == "all":
+        yield FoldData.from_everything(pool)
+    else:
+        cut = {"fold_count": data.fold_count, "split_seed": data.split_seed, "order_seed": ORDER_SEED}
+        for fold in data.folds if data.fold is None else [data.fold]:
+            yield FoldData.from_pack(pool, fold, **cut)
 
 
 def open_pool(data: Data, model: Model) -> Pack:
     """The pack of train and validation prints together: what the folds are cut from."""
     root = ensure_data_set(data)
-    read = [read_split(root, split, data.on_error) for split in ("train", "val")]
-    return _packed(Annotations.joined(read), data, model, model.tokenizer)
+    pool = read_split(root, "train", data.on_error) + read_split(root, "val", data.on_error)
+    return _packed(pool, data, model, model.tokenizer)
 
 
 def open_test(data: Data, model: Model, pool: Pack) -> Pack:
@@ -44,16 +51,17 @@ def open_test(data: Data, model: Model, pool: Pack) -> Pack:
 
 
 def _packed(annotations: Annotations, data: Data, model: Model, tokenizer: str) -> Pack:
-    return build_pack(
+    pack = build_pack(
         annotations,
         image_size=model.image_size,
         caption_tokens=model.caption_tokens,
         phrase_tokens=model.phrase_tokens,
         tokenizer=tokenizer,
         out_dir=Path(data.pack_dir),
-        workers=data.workers,
-        progress=True,
+        workers=data.workers or os.cpu_count() or 1,
     )
+    log.info(summary(len(pack), pack.skipped))
+    return pack
 
 
 def ensure_data_set(data: Data) -> Path:

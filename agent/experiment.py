@@ -1,0 +1,200 @@
+"""One trial: a validated proposal in its workspace goes in; it is run, compared and decided; outcome and verdict come out.
+
+Runs are fold by fold, since a fold's training split holds the other folds' validation pairs: a run sees one only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from agent.acceptance import Acceptance, Decision, delta
+from agent.noise import Noise
+from agent.records import Charges, Measurement, Outcome, Status, Value, Verdict
+from agent.runner import Run, Runner
+
+Note = Callable[[Charges, Measurement | None, str], None]
+Point = Mapping[str, float]
+
+
+class Workplace(Protocol):
+    """Where code stands that can be run: the candidate's, or for a moment the recipe's."""
+
+    path: Path
+
+    def candidate(self) -> None: ...
+
+    def recipe(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a candidate is compared with: the trial that is the recipe, and all that was measured of it."""
+
+    number: int
+    arguments: Sequence[str]
+    measurements: Sequence[Measurement]
+
+
+@dataclass
+class Record:
+    """What a trial has done so far; `note` writes it to the ledger as it grows."""
+
+    note: Note
+    charges: Charges = Charges()
+    measurements: list[Measurement] = field(default_factory=list)
+    # the recipe measured again on a fresh seed, charged to the trial that needed it
+    of_recipe: list[Measurement] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
+    ended: Run | None = None
+
+    def add(self, run: Run, phase: str, of_recipe: bool = False) -> None:
+        self.charges += Charges(run.seconds, run.train_seconds, 0.0, 1)
+        if run.measurement is None:
+            self.ended = run
+        else:
+            (self.of_recipe if of_recipe else self.measurements).append(run.measurement)
+        if not of_recipe:
+            fold = float(run.measurement.fold) if run.measurement else -1.0
+            self.curve += [{"fold": fold, **point} for point in run.curve]
+        self.note(self.charges, None if of_recipe else run.measurement, phase)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs trials of one study. `seeds` are the training seeds, the same for every trial, in order of use."""
+
+    runner: Runner
+    acceptance: Acceptance
+    seeds: Sequence[int]
+    stop: threading.Event
+    now: Callable[[], float] = time.monotonic
+
+    def reference(self, workplace: Workplace, arguments: Sequence[str], folder: Path, record: Record) -> Outcome:
+        """The recipe that every study starts from, on as many seeds as the acceptance rule wants."""
+        workplace.recipe()
+        for seed in self.seeds[: self.acceptance.floor_seeds]:
+            for _ in self._folds(workplace, arguments, seed, folder, record):
+                if record.ended:
+                    return _failed(record)
+        return _completed(record)
+
+    def trial(
+        self,
+        workplace: Workplace,
+        arguments: Sequence[str],
+        recipe: Recipe,
+        noise: Noise,
+        folder: Path,
+        record: Record,
+    ) -> tuple[Outcome, Verdict]:
+        """Runs the candidate, with re-runs of both on further seeds while the rule cannot tell."""
+        workplace.candidate()
+        early = self.runner.task.early_folds
+        for done in self._folds(workplace, arguments, self.seeds[0], folder, record):
+            if record.ended:
+                return _failed(record), _not_kept(recipe, record.ended.reason)
+            hopeless = self.acceptance.hopeless(record.measurements, recipe.measurements, noise)
+            if done == early < len(self.runner.task.folds) and hopeless:
+                return self._hopeless(record, recipe)
+        measured = list(recipe.measurements)
+        for reruns, seed in enumerate([*self.seeds[1:], None]):
+            decision = self.acceptance.decide(record.measurements, measured, noise)
+            if decision.action != "rerun" or seed is None:
+                break
+            problem = self._again(workplace, arguments, recipe, measured, seed, folder, record)
+            if problem:
+                return problem, _not_kept(recipe, problem.reason)
+        return _completed(record), _verdict(decision, recipe, reruns)
+
+    def _again(
+        self,
+        workplace: Workplace,
+        arguments: Sequence[str],
+        recipe: Recipe,
+        measured: list[Measurement],
+        seed: int,
+        folder: Path,
+        record: Record,
+    ) -> Outcome | None:
+        """Candidate, and recipe where it was not yet, on one more seed; the outcome if that ended the trial."""
+        if not any(item.seed == seed for item in measured):
+            workplace.recipe()
+            for _ in self._folds(workplace, recipe.arguments, seed, folder, record, of_recipe=True):
+                if record.ended:
+                    return replace(_failed(record), reason=f"the recipe's re-run: {record.ended.reason}")
+            measured += record.of_recipe[-len(self.runner.task.folds) :]
+            workplace.candidate()
+        for _ in self._folds(workplace, arguments, seed, folder, record):
+            if record.ended:
+                return _failed(record)
+        return None
+
+    def _folds(
+        self,
+        workplace: Workplace,
+        arguments: Sequence[str],
+        seed: int,
+        folder: Path,
+        record: Record,
+        of_recipe: bool = False,
+    ) -> Iterator[int]:
+        """Runs fold after fold; yields how many are done, also after the one that failed."""
+        folds = self.runner.task.folds
+        for done, fold in enumerate(folds, start=1):
+            name = f"{'recipe-' if of_recipe else ''}seed{seed}-fold{fold}"
+            run = self.runner.run(
+                workplace.path, arguments, seed=seed, fold=fold, folder=folder / name, stop=self.stop
+            )
+            record.add(run, f"seed {seed}, fold {done} of {len(folds)}", of_recipe)
+            yield done
+
+    def _hopeless(self, record: Record, recipe: Recipe) -> tuple[Outcome, Verdict]:
+        change, _ = delta(record.measurements, recipe.measurements)
+        reason = f"stopped after fold 1: behind by {abs(change):.4g}, more than the noise explains"
+        outcome = replace(_completed(record), stopped_early=True, reason=reason)
+        return outcome, Verdict("reverted", delta=change, compared_with=recipe.number, reason=reason)
+
+
+def _completed(record: Record) -> Outcome:
+    scores = [item.score for item in record.measurements]
+    return Outcome(
+        "completed", sum(scores) / len(scores), tuple(record.measurements), curve=tuple(record.curve)
+    )
+
+
+def _failed(record: Record) -> Outcome:
+    assert record.ended is not None
+    status: Status = record.ended.status
+    return Outcome(
+        status,
+        measurements=tuple(record.measurements),
+        curve=tuple(record.curve),
+        reason=record.ended.reason,
+        log_tail=record.ended.log_tail,
+    )
+
+
+def _verdict(decision: Decision, recipe: Recipe, reruns: int) -> Verdict:
+    kept = decision.action == "keep"
+    return Verdict(
+        "kept" if kept else "reverted",
+        decision.probability,
+        decision.delta,
+        recipe.number,
+        reruns,
+        decision.reason,
+    )
+
+
+def _not_kept(recipe: Recipe, reason: str) -> Verdict:
+    return Verdict("reverted", compared_with=recipe.number, reason=reason)
+
+
+def arguments_of(base: Sequence[str], overrides: Mapping[str, Value], quote: Callable[[Value], str]) -> list[str]:
+    """The command line of a recipe: the task's base and the complete overrides."""
+    return [*base, *(f"{key}={quote(value)}" for key, value in sorted(overrides.items()))]

@@ -1,0 +1,186 @@
+"""One training run: code, arguments, a seed and a sealed fold go in; how it ended, judged on the host, comes out."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from agent.claims import ClaimError, open_run_dir
+from agent.records import Budget, Measurement, Status
+from agent.sandbox import RUN_DIR, Finished, Limits, Mount, Sandbox
+from agent.task import Task
+
+CODE, DATA = "/code", "/data"
+RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
+    "status": str,
+    "reason": str,
+    "steps": int,
+    "train_seconds": float,
+    "setup_seconds": float,
+    "peak_memory_bytes": int,
+    "metrics": dict,
+    "curve": list,
+    "commit": (str, NoneType),
+    "package": str,
+}
+KILLED: Mapping[str, tuple[Status, str]] = {
+    "wall": ("timeout", "was still running at the wall limit and was killed"),
+    "memory": ("out_of_memory", "used more memory than the sandbox allows and was killed"),
+    "disk": ("crashed", "wrote more than the sandbox allows and was killed"),
+    "log": ("crashed", "printed more than the sandbox allows and was killed"),
+    "cpu": ("crashed", "used more CPU time than the sandbox allows and was killed"),
+    "stop": ("interrupted", "the study was stopped"),
+}
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One fold: the folder that a run is shown, and the key that stays on the host."""
+
+    folder: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one training run ended. `measurement` is there when it was completed and could be scored."""
+
+    status: Status
+    seconds: float
+    measurement: Measurement | None = None
+    train_seconds: float = 0.0
+    reason: str = ""
+    log_tail: str = ""
+    curve: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Starts the task's command in a sandbox under the budget, and scores what it leaves behind.
+
+    environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
+    """
+
+    task: Task
+    sandbox: Sandbox
+    limits: Callable[[float], Limits]
+    budget: Budget
+    sealed: Mapping[int, Sealed]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    now: Callable[[], float] = time.monotonic
+
+    def run(
+        self,
+        code: Path,
+        arguments: Sequence[str],
+        *,
+        seed: int,
+        fold: int,
+        folder: Path,
+        stop: threading.Event | None = None,
+    ) -> Run:
+        """One fold with one seed, in `folder` (made anew). `code` is a workspace of the task.
+
+        Raises SandboxUnavailable; everything that the run itself does wrong is an outcome.
+        """
+        began = self.now()
+        shutil.rmtree(folder, ignore_errors=True)
+        run_dir = folder / "run"
+        run_dir.mkdir(parents=True)
+        seconds = self.budget.seconds / len(self.task.folds)
+        own = self.task.run_arguments(run_dir=RUN_DIR, seed=seed, fold=fold, seconds=seconds, sealed=DATA)
+        finished = self.sandbox.run(
+            [*self._command(), *arguments, *own],
+            run_dir=run_dir,
+            mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
+            masked=[f"{CODE}/.git", *self._masked(code)],
+            environment=self.environment,
+            limits=self.limits(seconds * self.budget.wall_factor + self.budget.setup_seconds),
+            log_path=folder / "log.txt",
+            stop=stop,
+        )
+        return self._outcome(finished, run_dir, code, seed, fold, began)
+
+    def _command(self) -> list[str]:
+        """The task's command, with this interpreter and with paths inside the sandbox."""
+        program, *rest = self.task.command
+        words = [sys.executable if program == "python" else program]
+        return words + [f"{CODE}/{word}" if (self.task.root / word).is_file() else word for word in rest]
+
+    def _masked(self, code: Path) -> list[str]:
+        return [f"{CODE}/{path.relative_to(code)}" for glob in self.task.masked for path in code.glob(glob)]
+
+    def _outcome(
+        self, finished: Finished, run_dir: Path, code: Path, seed: int, fold: int, began: float
+    ) -> Run:
+        """What the evidence says, the strongest first: what killed it, what it claims, what can be scored."""
+
+        def ended(status: Status, reason: str, **more: Any) -> Run:
+            return Run(status, self.now() - began, reason=reason, log_tail=finished.log_tail, **more)
+
+        if finished.killed_by is not None:
+            return ended(*KILLED[finished.killed_by])
+        try:
+            with open_run_dir(run_dir) as claims:
+                result = claims.read_json("result.json", RESULT_KEYS)
+                curve = _points(result["curve"])
+                known = {"curve": curve, "train_seconds": result["train_seconds"]}
+                if result["status"] in ("diverged", "out_of_memory"):
+                    return ended(result["status"], result["reason"][:500], **known)
+                if result["status"] != "completed" or finished.returncode != 0:
+                    return ended("crashed", result["reason"][:500] or _exit(finished), **known)
+                if problem := self._wrong_code(result["package"], code):
+                    return ended("crashed", problem, **known)
+                embeddings = claims.read_embeddings()
+        except ClaimError as error:
+            reason = _exit(finished) if finished.returncode else f"left no usable result: {error}"
+            return ended("crashed", reason)
+        (run_dir / "embeddings.safetensors").unlink()  # scored once, never read again
+        try:
+            metrics = self.task.function("judge")(embeddings, self.sealed[fold].key)
+        except ValueError as error:
+            return ended("crashed", f"cannot be scored: {error}", **known)
+        measurement = Measurement(
+            seed=seed,
+            fold=fold,
+            score=metrics[self.task.metric],
+            metrics=metrics,
+            train_seconds=result["train_seconds"],
+            charged_seconds=self.now() - began,
+            peak_memory_bytes=finished.peak_memory_bytes,
+        )
+        return ended("completed", "", measurement=measurement, **known)
+
+    def _wrong_code(self, claimed: str, code: Path) -> str:
+        """Why the run did not run the workspace's package; empty if it did."""
+        inside = f"{self.task.package.path}/{self.task.package.name}"
+        if claimed in (f"{CODE}/{inside}", str(code / inside)):
+            return ""
+        return f"ran {self.task.package.name} from {claimed[:200]}, not from the workspace: nothing was measured"
+
+
+def _exit(finished: Finished) -> str:
+    """The log's last line that says something, behind the exit code."""
+    lines = [line.strip() for line in finished.log_tail.splitlines() if line.strip()]
+    return f"exit code {finished.returncode}: {lines[-1][:400] if lines else 'no output'}"
+
+
+def _points(curve: list[Any]) -> tuple[dict[str, float], ...]:
+    """The curve's points, as far as they are mappings of finite numbers; a claim, shown and never scored."""
+    return tuple(
+        {str(key)[:40]: float(value) for key, value in point.items() if _number(value)}
+        for point in curve[:200]
+        if isinstance(point, dict)
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,137 @@
+"""An untrusted command enters; it runs inside bubblewrap under limits, and how it ended leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from agent.sandbox.account import owned_by, payload_uid, require_open
+from agent.sandbox.arguments import HOME, View
+from agent.sandbox.base import Finished, Limits, Mount, SandboxUnavailable
+from agent.sandbox.devices import Gpus, gpu_devices
+from agent.sandbox.interpreter import interpreter_folders, require_readable
+from agent.sandbox.launch import Started, start
+from agent.sandbox.log import Log
+from agent.sandbox.supervise import Supervisor
+from agent.sandbox.watch import Watch
+
+
+class Bubblewrap:
+    """Runs commands in bubblewrap 0.8 or newer, as root or as an ordinary user; see the package's docstring.
+
+    gpus: which NVIDIA devices are passed, "all", "none" or their numbers.
+    libraries: further folders shown read-only at their own place, for drivers outside /usr.
+    """
+
+    name = "bubblewrap"
+
+    def __init__(self, gpus: Gpus = "all", libraries: Sequence[str] = ()) -> None:
+        self._devices = gpu_devices(gpus)
+        self._libraries = tuple(Path(folder) for folder in libraries)
+
+    def check(self) -> None:
+        """Start the interpreter inside once, and look at what it is allowed. Raises SandboxUnavailable."""
+        probe = (
+            "import os; status = open('/proc/self/status').read(); "
+            "assert os.getuid(), 'still root'; "
+            "assert 'CapEff:\\t0000000000000000' in status and 'Seccomp:\\t2' in status, status"
+        )
+        limits = Limits(
+            wall_seconds=30, memory_bytes=2**29, file_bytes=2**20, disk_bytes=2**24, inodes=100,
+            log_bytes=2**16, log_kill_bytes=2**20, shm_bytes=2**20, tmp_bytes=2**20,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
+            run_dir = Path(folder, "run")
+            run_dir.mkdir()
+            finished = self.run(
+                [sys.executable, "-I", "-c", probe],
+                run_dir=run_dir,
+                mounts=(),
+                environment={},
+                limits=limits,
+                log_path=Path(folder, "log"),
+            )
+        if finished.returncode != 0:
+            raise SandboxUnavailable(
+                f"{sys.executable} did not run inside as it must: {finished.log_tail.strip() or finished}",
+                "check that the interpreter runs with `-I -c 1`; report this if it does",
+            )
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        run_dir: Path,
+        mounts: Sequence[Mount],
+        masked: Sequence[str] = (),
+        environment: Mapping[str, str],
+        limits: Limits,
+        log_path: Path,
+        stop: threading.Event | None = None,
+    ) -> Finished:
+        """See Sandbox.run. Safe to call from several threads at once.
+
+        Raises SandboxUnavailable when bubblewrap cannot start, ValueError for a mount that the payload could
+        not read or a mask that would hide nothing. The folder's owner is restored afterwards.
+        """
+        uid = payload_uid()
+        require_open(mounts, run_dir, uid)
+        view = View(
+            uid, self._interpreter(), self._libraries, self._devices, mounts, masked, run_dir.absolute(),
+            _environment(command, environment), limits,
+        )  # fmt: skip
+        with ExitStack() as stack:
+            log = stack.enter_context(closing(Log(log_path, limits.log_bytes)))
+            folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            stack.callback(os.close, folder)
+            stack.enter_context(owned_by(run_dir, uid))
+            started = stack.enter_context(start(view, command))
+            watch = Watch(started.processes, limits, folder)
+            return _finish(started, watch, log, limits, stop)
+
+    def _interpreter(self) -> tuple[Path, ...]:
+        folders = interpreter_folders()
+        require_readable(folders)
+        return folders
+
+
+def _finish(
+    started: Started, watch: Watch, log: Log, limits: Limits, stop: threading.Event | None
+) -> Finished:
+    """Let the command begin, see it to its end, and say how that was."""
+    if stop is not None and stop.is_set():
+        return Finished(None, "stop", 0.0, 0, "", started=False)
+    supervisor = Supervisor(started.processes, watch, started.output, log, limits, started.processes.fileno())
+    began = time.monotonic()
+    started.go()
+    killed_by = supervisor.supervise(stop)
+    seconds = time.monotonic() - began
+    code = started.exit_code()
+    if killed_by is None and code == 128 + signal.SIGKILL and watch.kernel_ran_out_of_memory():
+        killed_by = "memory"
+    returncode = None if killed_by else code
+    return Finished(returncode, killed_by, seconds, watch.peak_memory_bytes, log.tail(), started=True)
+
+
+def _environment(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    folder = str(Path(command[0]).parent) if command[0].startswith("/") else ""
+    path = ":".join(filter(None, (folder, "/usr/local/bin:/usr/bin:/bin")))
+    return {
+        "PATH": path,
+        "HOME": HOME,
+        "TMPDIR": "/tmp",
+        "LANG": "C.UTF-8",
+        "USER": "sandbox",
+        "LOGNAME": "sandbox",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "CUDA_CACHE_PATH": "/tmp/cuda",
+        **environment,
+    }

@@ -1,0 +1,44 @@
+"""A /dev folder enters; the GPU device nodes that a run needs leave."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+_SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+Gpus = Literal["all", "none"] | Sequence[int]
+
+
+def gpu_devices(gpus: Gpus = "all", dev: Path = Path("/dev")) -> dict[str, Path]:
+    """Path inside the sandbox -> node on the host, empty on a machine without NVIDIA devices.
+
+    gpus: "all", "none", or the numbers N of the /dev/nvidiaN wanted. A number that is not there raises
+    ValueError. With some of several, CUDA counts the visible ones from 0.
+    """
+    if gpus == "none":
+        return {}
+    cards = {int(path.name[len("nvidia") :]): path for path in dev.glob("nvidia[0-9]*") if _is_card(path)}
+    chosen = sorted(cards) if gpus == "all" else [int(number) for number in gpus]
+    if missing := [number for number in chosen if number not in cards]:
+        raise ValueError(f"sandbox gpus={list(chosen)}: no device for {missing}, present are {sorted(cards)}")
+    if not chosen:
+        return {}
+    nodes = [*_shared_nodes(dev), *(cards[number] for number in chosen)]
+    return {f"/dev/{node.relative_to(dev)}": node for node in nodes}
+
+
+def _shared_nodes(dev: Path) -> Iterator[Path]:
+    yield from (dev / name for name in _SHARED if _is_device(dev / name))
+    # capabilities of partitioned (MIG) cards
+    yield from (node for node in sorted(dev.glob("nvidia-caps/*")) if _is_device(node))
+
+
+def _is_card(path: Path) -> bool:
+    return re.fullmatch(r"nvidia\d+", path.name) is not None and _is_device(path)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and stat.S_ISCHR(path.stat().st_mode)

@@ -1,0 +1,115 @@
+"""Optuna's samplers as searchers (random, TPE, GP): the history enters, the sampler's next point leaves.
+
+Each `ask` builds an in-memory study from the history and a sampler seeded from (seed, number of trials), and
+asks once. So nothing lives between two asks, and resuming is not a special case.
+
+Failures: Optuna's samplers ignore trials that failed, so here a failed trial is a finished one with a
+violated constraint (`FAILED` > 0), which is what they mean by infeasible. TPE puts such points among the bad
+ones and never reads their value. The GP models the constraint by itself, and weighs its expected improvement
+by the probability that it holds; its model of the objective needs a number for those points, and gets the
+worst score seen. (With the median score instead, a third of its later proposals failed where the best point
+lies beside a region of failures; with the worst one, 4 %.) The ledger keeps failures without a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from agent.records import Proposal, Trial
+from agent.searchers.base import Direction, Point, Space, active, check_defaults, derive_seed, points
+
+FAILED = "failed"
+Build = Callable[[int], BaseSampler]
+
+
+class OptunaSearcher:
+    """One of Optuna's samplers. `build` makes it from a seed; `startup_trials` points are drawn at random."""
+
+    def __init__(
+        self, name: str, build: Build, space: Space, seed: int, direction: Direction, startup_trials: int
+    ) -> None:
+        check_defaults(space, name)
+        self.name = name
+        self.space = space
+        self.seed = seed
+        self.direction = direction
+        self.startup_trials = startup_trials
+        self._build = build
+
+    def ask(self, history: Sequence[Trial]) -> Proposal:
+        """The sampler's next point, as a complete set of overrides on top of the reference."""
+        known = points(history, self.space)
+        study = self._study(known, derive_seed(self.seed, len(history)))
+        trial = study.ask(dict(self.space.distributions))
+        finished = sum(point.kind != "pending" for point in known)
+        return Proposal(
+            overrides=active(trial.params, self.space),
+            base="reference",
+            searcher=self.name,
+            route="startup" if finished < self.startup_trials else "sampler",
+            params=trial.params,
+        )
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing to keep: `ask` reads the history."""
+
+    def _study(self, known: Sequence[Point], seed: int) -> optuna.Study:
+        level = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            study = optuna.create_study(direction=self.direction, sampler=self._build(seed))
+        finally:
+            optuna.logging.set_verbosity(level)
+        scores = [point.score for point in known if point.score is not None]
+        worst = max if self.direction == "minimize" else min
+        study.add_trials([self._frozen(point, worst(scores, default=0.0)) for point in known])
+        return study
+
+    def _frozen(self, point: Point, worst: float) -> FrozenTrial:
+        params, distributions = dict(point.params), dict(self.space.distributions)
+        if point.kind == "pending":
+            return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+        return create_trial(
+            params=params,
+            distributions=distributions,
+            value=worst if point.score is None else point.score,
+            constraints={FAILED: 1.0 if point.kind == "infeasible" else -1.0},
+        )
+
+
+def random(*, space: Space, seed: int, direction: Direction = "minimize") -> OptunaSearcher:
+    """Uniform over the space: the control that learns nothing."""
+    return OptunaSearcher("random", optuna.samplers.RandomSampler, space, seed, direction, 0)
+
+
+def tpe(
+    *,
+    space: Space,
+    seed: int,
+    direction: Direction = "minimize",
+    startup_trials: int = 10,
+    candidates: int = 24,
+) -> OptunaSearcher:
+    """Multivariate TPE; `candidates` are drawn from the good points' density for each proposal."""
+
+    def build(seed: int) -> BaseSampler:
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=startup_trials, n_ei_candidates=candidates, multivariate=True
+        )
+
+    return OptunaSearcher("tpe", build, space, seed, direction, startup_trials)
+
+
+def gp(
+    *, space: Space, seed: int, direction: Direction = "minimize", startup_trials: int = 10
+) -> OptunaSearcher:
+    """A Gaussian process with expected improvement. Optuna imports torch for it (about 2 s, once)."""
+
+    def build(seed: int) -> BaseSampler:
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup_trials)
+
+    return OptunaSearcher("gp", build, space, seed, direction, startup_trials)

@@ -1,0 +1,129 @@
+"""The settings of a sweep go in, a study ready to run comes out: sealed folds, workspace, ledger, searcher, loop."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from agent.acceptance import from_config
+from agent.composition import composed
+from agent.experiment import Experiment
+from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
+from agent.loop import Loop
+from agent.observers import Observer, Observers
+from agent.records import Budget
+from agent.runner import Runner, Sealed
+from agent.sandbox import Limits, Sandbox
+from agent.space import Space
+from agent.task import Task
+from agent.workspace import Workspace
+
+PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
+
+
+def open_study(
+    config: DictConfig, root: Path, stack: ExitStack, observers: Sequence[Observer] = ()
+) -> Loop:
+    """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
+
+    What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
+    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    task = Task.from_mapping(plain["task"], root, where="task")
+    space = Space.from_mapping(plain["space"], task)
+    sandbox: Sandbox = instantiate(config.sandbox.backend)
+    sandbox.check()
+    budget = Budget(**plain["budget"])
+    acceptance = from_config(plain["acceptance"], task.direction, task.scale)
+    runs = root / plain["runs"]
+    ledger = open_ledger(config, root).study(plain["study"], create=spec_of(plain, task, budget, sandbox))
+    workspace = stack.enter_context(_workspace(task, plain["study"], runs, ledger))
+    stop = threading.Event()
+    runner = Runner(
+        task=task,
+        sandbox=sandbox,
+        limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
+        budget=budget,
+        sealed=seal(task, root / plain["vault"]),
+        environment=run_environment(plain["executor"]["threads"]),
+    )
+    return Loop(
+        ledger=ledger,
+        searcher=instantiate(
+            config.searcher, space=space, seed=plain["seed"], direction=task.direction, _convert_="all"
+        ),
+        space=space,
+        experiment=Experiment(runner, acceptance, plain["training_seeds"], stop),
+        workspace=workspace,
+        folder=runs / plain["study"],
+        owner=str(Owner.here()),
+        observers=Observers(observers),
+        stop=stop,
+    )
+
+
+def open_ledger(config: DictConfig, root: Path) -> Ledger:
+    """The ledger of all studies; a relative SQLite path is relative to the checkout."""
+    url = str(config.ledger.url)
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        url = f"sqlite:///{root / url.removeprefix('sqlite:///')}"
+    return Ledger.open(url)
+
+
+def spec_of(plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox) -> StudySpec:
+    """What makes this study comparable with another one."""
+    return StudySpec(
+        searcher=plain["searcher_name"],
+        searcher_seed=plain["seed"],
+        budget=budget,
+        task=task.name,
+        direction=task.direction,
+        training_seeds=tuple(plain["training_seeds"]),
+        acceptance=plain["acceptance"]["name"],
+        sandbox=sandbox.name,
+        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        details={key: plain[key] for key in ("searcher", "space", "acceptance")} | {"base": list(task.base)},
+    )
+
+
+def seal(task: Task, vault: Path) -> dict[int, Sealed]:
+    """The sealed folds of the task's reference data, made on the host by the task's own function."""
+    vault.mkdir(parents=True, exist_ok=True)
+    made = task.function("seal")(composed(task), task.folds, vault)
+    return {fold: Sealed(Path(folder).resolve(), Path(key).resolve()) for fold, folder, key in made}
+
+
+def run_environment(threads: int | None) -> dict[str, str]:
+    """All that a sandboxed run sees of the environment: threads, and no attempt to reach a network."""
+    count = str(threads or len(os.sched_getaffinity(0)))
+    return {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "disabled",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _workspace(task: Task, study: str, runs: Path, ledger: StudyLedger) -> Workspace:
+    """The study's branch; a branch without any trial in the ledger is somebody else's."""
+    if Workspace.exists(task, study) and ledger.trials():
+        return Workspace.open(task, study, runs)
+    return Workspace.create(task, study, runs)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,265 @@
+"""A study's edits and kept recipes go in, a git branch `lab/<study>` comes out, in a worktree of its own.
+
+The branch's head is always the recipe; between trials the worktree is exactly that. The user's checkout,
+index, stash, HEAD and other branches are never written. Each step is either done or repaired by `open`
+after kill -9 at
+any moment: the branch moves in one atomic update, everything else is rebuilt from it. One process at a
+time holds a study's workspace, by a file lock that its git commands inherit, so that a killed study's
+last git command ends before the next one begins.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from omegaconf import OmegaConf
+
+from agent.edits import edited
+from agent.git import Git, GitError, common_dir
+from agent.records import Edit, Value
+from agent.task import Task
+
+STUDY = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", re.ASCII)
+LOCK_SECONDS = 20.0
+
+
+class WorkspaceError(RuntimeError):
+    """The workspace cannot be made or opened; the message says what to do."""
+
+
+class Workspace:
+    """Use `create` for a new study, `open` for one that has a branch; then as a context manager, or `close`.
+
+    path: the worktree. branch: lab/<study>. task: the task with the worktree as its root.
+    """
+
+    def __init__(self, task: Task, study: str, root: Path, lock: int) -> None:
+        self.study, self.branch = study, f"lab/{study}"
+        self.path = root.resolve() / study / "workspace"
+        self.task = task.at(self.path)
+        self._lock = lock
+        self._repo = Git(common_dir(task.root), keep=lock)
+        self._touched: set[str] = set()
+
+    @classmethod
+    def create(cls, task: Task, study: str, root: Path, base: str = "HEAD") -> Workspace:
+        """A new branch at commit `base` of the repository that holds `task.root`. Raises WorkspaceError."""
+        self = cls(task, study, root, _locked(root, study))
+        try:
+            if self.head():
+                raise WorkspaceError(
+                    f"branch {self.branch} exists: resume the study, take another name, or delete the branch"
+                )
+            commit = self._repo("rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}")
+            self._rebuild(commit)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @classmethod
+    def open(cls, task: Task, study: str, root: Path) -> Workspace:
+        """The study's workspace as its branch has it; whatever a killed process left is removed."""
+        self = cls(task, study, root, _locked(root, study))
+        try:
+            commit = self.head()
+            if not commit:
+                raise WorkspaceError(f"there is no branch {self.branch}; start the study anew")
+            self._remove_stale_locks()
+            if self._admin() is None or not self._usable():
+                self._rebuild(commit)
+            self.revert()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @staticmethod
+    def exists(task: Task, study: str) -> bool:
+        """Whether the study has a branch."""
+        ref = f"refs/heads/lab/{study}"
+        return bool(Git(common_dir(task.root))("rev-parse", "--verify", "--quiet", ref, check=False))
+
+    def head(self) -> str:
+        """The branch's commit: the recipe; empty if there is no branch."""
+        return self._repo("rev-parse", "--verify", "--quiet", f"refs/heads/{self.branch}", check=False)
+
+    def apply(self, edits: Sequence[Edit]) -> None:
+        """Writes the edits into the worktree, all or none. Raises EditError with a reason."""
+        for path, content in edited(self.path, edits, self.task.editable).items():
+            self._touched.add(path)
+            (self.path / path).write_bytes(content)
+
+    def commit(self, message: str, recipe: Mapping[str, Value]) -> str:
+        """Makes the worktree, with `recipe` as all its overrides, the branch's head. Returns the commit."""
+        parent = self.head()
+        target = self.path / self.task.recipe.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(recipe_text(self.task, recipe), encoding="utf-8")
+        git = self._git()
+        git("add", "--force", "--", self.task.recipe.file, *sorted(self._touched))
+        tree = git("write-tree")
+        commit = git("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+        git("update-ref", "-m", "lab: keep", f"refs/heads/{self.branch}", commit, parent)
+        self.revert()
+        return commit
+
+    def revert(self) -> None:
+        """Leaves the worktree exactly as the branch's head, with nothing beside it."""
+        git = self._git()
+        git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+        git("reset", "--hard", "--quiet", self.branch)
+        git("clean", "-ffdxq")
+        self._touched.clear()
+
+    def code_hash(self) -> str:
+        """Identity of the code as it stands: the editable files; nothing else can differ within a study."""
+        digest = hashlib.sha256()
+        for path in self.editable_files():
+            content = (self.path / path).read_bytes()
+            digest.update(f"{path} {hashlib.sha256(content).hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def editable_files(self) -> list[str]:
+        """Paths that a proposal may edit, relative to the worktree."""
+        tracked = self._git()("ls-files", "-z").split("\0")
+        return sorted(path for path in tracked if path and self.task.editable.holds(path))
+
+    def diff(self) -> str:
+        """What `apply` changed since the branch's head, as a unified diff."""
+        return self._git()("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+
+    def export(self, target: Path) -> Path:
+        """A copy of the tracked files as they stand, without git's own, at `target`, which must not exist."""
+        target.mkdir(parents=True)
+        for path in self._git()("ls-files", "-z").split("\0"):
+            if path:
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.path / path, target / path, follow_symlinks=False)
+        return target
+
+    def log(self) -> list[dict[str, str]]:
+        """The branch's commits by the lab, newest first: `commit`, `subject` and the Lab-… trailers."""
+        raw = self._repo(
+            "log", "--format=%H%x1f%s%x1f%(trailers:only,unfold)%x1e", f"refs/heads/{self.branch}"
+        )
+        entries = []
+        for record in filter(None, (part.strip("\n") for part in raw.split("\x1e"))):
+            commit, subject, trailers = record.split("\x1f")
+            pairs = (line.partition(": ") for line in trailers.splitlines())
+            found = {key: value for key, _, value in pairs if key.startswith("Lab-")}
+            if found.get("Lab-Study") == self.study:
+                entries.append({"commit": commit, "subject": subject, **found})
+        return entries
+
+    def close(self) -> None:
+        """Lets another process open the study; the worktree stays."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _git(self) -> Git:
+        admin = self._admin()
+        if admin is None:
+            raise WorkspaceError(f"{self.path} is no longer a worktree; resume the study to rebuild it")
+        return Git(self._repo.common, self.path, admin, self._lock)
+
+    def _admin(self) -> Path | None:
+        """The repository's folder about our worktree, found by the path it records."""
+        for record in sorted((self._repo.common / "worktrees").glob("*/gitdir")):
+            if record.read_text(encoding="utf-8", errors="replace").strip() == str(self.path / ".git"):
+                return record.parent
+        return None
+
+    def _usable(self) -> bool:
+        """The worktree is there and git can read it."""
+        if not (self.path / ".git").is_file():
+            return False
+        try:
+            self._git()("ls-files", "--error-unmatch", "--", ".")
+        except (GitError, OSError):
+            return False
+        return True
+
+    def _rebuild(self, commit: str) -> None:
+        """A fresh worktree at `commit`; the branch comes last, so that a study exists whole or not at all."""
+        self._remove_stale_locks()
+        self._discard()
+        self._repo("worktree", "add", "--quiet", "--detach", str(self.path), commit)
+        if not self.head():
+            self._repo("update-ref", f"refs/heads/{self.branch}", commit, "0" * len(commit))
+        self.revert()
+
+    def _discard(self) -> None:
+        """Removes what is left of a worktree of ours; refuses a folder that never was one."""
+        admin = self._admin()
+        if self.path.exists() and admin is None and not _abandoned(self.path):
+            raise WorkspaceError(f"{self.path} holds something that is no worktree; move it away")
+        shutil.rmtree(self.path, ignore_errors=True)
+        if admin is not None:
+            shutil.rmtree(admin)
+
+    def _remove_stale_locks(self) -> None:
+        """Lock files of killed git commands; ours alone, since we hold the study's lock."""
+        admin = self._admin()
+        locks = [self._repo.common / "refs" / "heads" / "lab" / f"{self.study}.lock"]
+        locks += [admin / name for name in ("index.lock", "HEAD.lock")] if admin else []
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+
+
+def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
+    """The overrides as a config file that `task.recipe.select` lays over the reference."""
+    command = " ".join([*task.command, *task.base, task.recipe.select])
+    groups = [{f"override /{key}": recipe[key]} for key in sorted(recipe) if key in task.groups]
+    nested: dict[str, object] = {"defaults": [*groups, "_self_"]} if groups else {}
+    for key in sorted(recipe):
+        if key not in task.groups:
+            *sections, name = key.split(".")
+            node = nested
+            for section in sections:
+                node = node.setdefault(section, {})  # type: ignore[assignment]
+            node[name] = recipe[key]
+    # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
+    body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
+    return f"# @package _global_\n# Written by the lab. {command}\n{body}"
+
+
+def _locked(root: Path, study: str) -> int:
+    """An exclusive lock on the study; waits for a killed study's last git command."""
+    if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
+        raise WorkspaceError(f"study {study!r}: expected a short name of a-z, 0-9, -, _ and single dots")
+    folder = root / study
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "workspace.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise WorkspaceError(f"study {study} is in use by another process") from None
+            time.sleep(0.02)
+
+
+def _abandoned(path: Path) -> bool:
+    """An empty folder, or one that git had begun to make a worktree of."""
+    return path.is_dir() and (not any(path.iterdir()) or (path / ".git").is_file())

@@ -1,0 +1,47 @@
+"""One study: a searcher, a budget and a task; `python scripts/sweep.py searcher=tpe budget=smoke`, resumable."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from omegaconf import DictConfig
+
+from agent.loop import Loop, SearcherStopped, StudyFailed
+from agent.sandbox import SandboxUnavailable
+from agent.study import open_study
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="sweep")
+def main(config: DictConfig) -> None:
+    """Runs, or resumes, one study."""
+    try:
+        with ExitStack() as stack:
+            loop = open_study(config, ROOT, stack)
+            stop_on_interrupt(loop)
+            print(loop.run(), file=sys.stderr)
+    except (SandboxUnavailable, StudyFailed, SearcherStopped, ValueError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def stop_on_interrupt(loop: Loop) -> None:
+    """Ctrl-C once: the trial under way is stopped, charged and noted. Twice: at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if loop.stop.is_set():
+            raise KeyboardInterrupt
+        print("\nstopping; the trial under way is charged for what it used (again: at once)", file=sys.stderr)
+        loop.stop.set()
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+if __name__ == "__main__":
+    main()
