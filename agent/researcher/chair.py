@@ -13,6 +13,7 @@ from agent.researcher.exchange import Ending, Exchange
 from agent.researcher.memory import Memory
 from agent.researcher.program import Phase, Program
 from agent.researcher.prompt import Prompts
+from agent.researcher.rules import next_number
 from agent.researcher.settings import LLMSettings
 from agent.researcher.toolbox import Toolbox
 
@@ -43,5 +44,5 @@ class Chair:
         `finish` completes a proposal before the lab checks it."""
         prompt = self.prompts.write(program, phase, history, task, extra, shown)
         toolbox = Toolbox(self.desk, self.arm, self.memory, program, phase, history, goal, finish)
-        line = Line(self._switchboard, prompt, len(history), purpose)
+        line = Line(self._switchboard, prompt, next_number(history), purpose)
         return Exchange(line, prompt, toolbox).run()

@@ -68,17 +68,7 @@ class Client:
     ) -> None:
         self.settings = settings
         self._clock, self._sleep, self._notice = clock, sleep, notice
-        if settings.key_needed and settings.base_url and not key:
-            raise LLMRefused(NO_KEY.format(env=settings.key_env))
-        self._api = anthropic.Anthropic(
-            # without an explicit key the SDK would look for Anthropic's, and send it to any server
-            api_key=key or (None if settings.key_needed else "none"),
-            base_url=settings.base_url,
-            max_retries=0,
-            timeout=anthropic.Timeout(settings.timeout_seconds, connect=15.0),
-        )
-        if not (self._api.api_key or self._api.auth_token or self._api.credentials):
-            raise LLMRefused(NO_KEY.format(env=settings.key_env))
+        self._api = _connected(settings, key)
 
     def worst_case(self, request: Request) -> float:
         """Dollars that one call can cost at most."""
@@ -173,3 +163,22 @@ class Client:
         if settings.effort is not None:
             body["output_config"] = {"effort": settings.effort}
         return body
+
+
+def _connected(settings: LLMSettings, key: str | None) -> anthropic.Anthropic:
+    no_key = NO_KEY.format(env=settings.key_env)
+    if settings.key_needed and settings.base_url and not key:
+        raise LLMRefused(no_key)
+    try:
+        api = anthropic.Anthropic(
+            # without an explicit key the SDK would look for Anthropic's, and send it to any server
+            api_key=key or (None if settings.key_needed else "none"),
+            base_url=settings.base_url,
+            max_retries=0,
+            timeout=anthropic.Timeout(settings.timeout_seconds, connect=15.0),
+        )
+    except anthropic.CredentialsError as error:
+        raise LLMRefused(f"{no_key} ({error})") from error
+    if not (api.api_key or api.auth_token or api.credentials):
+        raise LLMRefused(no_key)
+    return api

@@ -54,6 +54,8 @@ def understand(error: Exception) -> Trouble | None:
     """None for an exception that no server can cause: a bug, which must be seen."""
     if isinstance(error, anthropic.APIStatusError):
         return _status(error)
+    if isinstance(error, anthropic.CredentialsError):
+        return Trouble("refused", f"credentials: {error}")
     if isinstance(error, anthropic.APIResponseValidationError | json.JSONDecodeError):
         return Trouble("transient", "the server answered with something that is no JSON message")
     if isinstance(error, anthropic.APIConnectionError | httpx2.HTTPError | TimeoutError):

@@ -17,17 +17,17 @@ from agent.researcher.exchange import Ending, GaveUp
 from agent.researcher.hygiene import as_data
 from agent.researcher.memory import Plan
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import trials_without_keep
+from agent.researcher.rules import next_number, trials_without_keep
 from agent.researcher.toolbox import Planned
 
 
 def reason_to_plan(
     plan: Plan | None, number: int, phase: str, program: Program, history: Sequence[Trial]
 ) -> str:
-    """Why a plan is due before trial `number`; empty if none is."""
+    """Why a plan is due before trial `number`; empty if none is. `phase` is empty where phases do not bind."""
     if plan is None:
         return "start"
-    if plan.phase != phase:
+    if phase and plan.phase != phase:
         return f"phase {phase} begins"
     idle = trials_without_keep(history)
     if idle >= program.plateau and number - plan.trial >= program.plateau:
@@ -40,7 +40,7 @@ class Planning:
 
     def __init__(self, chair: Chair, program: Program, phase: Phase, history: Sequence[Trial]) -> None:
         self.chair, self.program, self.phase, self.history = chair, program, phase, history
-        self.number = len(history)
+        self.number = next_number(history)
 
     def make(self, reason: str) -> None:
         """Write the plan. If the model fails at it, the old one stays, and the next try is at the next

@@ -21,6 +21,7 @@ from agent.researcher.memory import Memory
 from agent.researcher.names import space_table
 from agent.researcher.prices import CHARS_PER_TOKEN, tokens_estimate
 from agent.researcher.program import Phase, Program
+from agent.researcher.rules import next_number, proposed
 from agent.researcher.settings import LLMSettings
 from agent.researcher.tools import definitions
 
@@ -170,10 +171,9 @@ class Prompts:
         return f"{head}\n{as_data('reason and end of the log', said)}"
 
     def _budget(self, phase: Phase, history: Sequence[Trial]) -> str:
-        budget, spent, left = self.desk.budget, self.desk.spent(), self.desk.budget.trials - len(history)
-        lines = [
-            f"Trial {len(history)} is next; {left} of {budget.trials} trials are left.",
-        ]
+        budget, spent = self.desk.budget, self.desk.spent()
+        left = budget.trials - proposed(history)
+        lines = [f"Trial {next_number(history)} is next; {left} of {budget.trials} trials are left."]
         if self.arm.knowledge:
             lines.append(f"A trial trains for {budget.seconds:g} s, shared by its folds.")
         if budget.usd is not None:

@@ -12,6 +12,7 @@ from agent.researcher.chair import Chair
 from agent.researcher.exchange import Ending
 from agent.researcher.planning import Planning, reason_to_plan
 from agent.researcher.program import Program
+from agent.researcher.rules import next_number, proposed
 from agent.researcher.toolbox import Concluded, Proposed
 
 
@@ -20,10 +21,11 @@ def play(chair: Chair, program: Program, history: Sequence[Trial]) -> Proposal |
 
     Raises LLMUnavailable (pause and call again: the round is repeated) and LLMRefused (stop).
     """
-    number = len(history)
-    phase = program.phase(number, chair.desk.budget.trials)
+    number = next_number(history)
+    phase = program.phase(proposed(history), chair.desk.budget.trials)
+    binding = phase.name if chair.arm.phases else ""
     try:
-        reason = reason_to_plan(chair.memory.plan(), number, phase.name, program, history)
+        reason = reason_to_plan(chair.memory.plan(), number, binding, program, history)
         if reason:
             Planning(chair, program, phase, history).make(reason)
         ending = chair.converse(

@@ -16,7 +16,7 @@ from agent.researcher.history import details
 from agent.researcher.hygiene import as_data, clean, one_line, unmarked
 from agent.researcher.memory import Idea, Memory, ranked
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import forbidden
+from agent.researcher.rules import forbidden, proposed
 
 FILE_CHARS = 30_000
 LOOKUP_CHARS = 12_000
@@ -121,7 +121,7 @@ class Toolbox:
         for trial in self.history:
             if trial.number == given["number"]:
                 return Answer(clean(details(trial, self.arm.names), LOOKUP_CHARS))
-        return Answer(f"there is no trial {str(given['number'])[:20]}; the last is {len(self.history) - 1}")
+        return Answer(f"there is no trial {str(given['number'])[:20]}; the history table has their numbers")
 
     def _scratchpad(self, given: Mapping[str, Any]) -> Answer:
         self.memory.write_scratchpad(given["text"])
@@ -138,7 +138,7 @@ class Toolbox:
     def _conclude(self, given: Mapping[str, Any]) -> Answer:
         if self.goal != "propose_trial":
             return Answer("this is a planning call; end with revise_plan", fault=True)
-        used = len(self.history) / self.desk.budget.trials
+        used = proposed(self.history) / self.desk.budget.trials
         if used < self.program.conclude_after:
             least = self.program.conclude_after
             return Answer(

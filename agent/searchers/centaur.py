@@ -17,7 +17,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,9 +32,10 @@ from agent.researcher.history import value_text
 from agent.researcher.names import PLAIN
 from agent.researcher.program import ProgramFile
 from agent.researcher.rounds import proposal_of
+from agent.researcher.rules import next_number, proposed
 from agent.researcher.settings import LLMSettings
-from agent.searchers.base import Space, active
-from agent.searchers.claude import seat
+from agent.searchers.base import Direction, Space, active
+from agent.searchers.claude import program_file, seat
 from agent.searchers.evolution import CmaEsSearcher
 
 BEST, LATEST = 5, 10
@@ -54,13 +54,12 @@ class Centaur:
     def ask(self, history: Sequence[Trial]) -> Proposal | None:
         """The strategy's point, or on its turn the LLM's. None when the dollars are used up."""
         own = self.evolution.ask(history)
-        proposed = sum(1 for t in history if t.verdict is None or t.verdict.decision != "reference")
-        if not llm_turn(proposed, self.share):
+        if not llm_turn(proposed(history), self.share):
             return replace(own, searcher=self.name, route="cmaes")
         try:
             return self._ask_llm(history, own)
         except BudgetReached as limit:
-            self.chair.desk.log("budget of dollars reached", trial=len(history), reason=str(limit))
+            self.chair.desk.log("budget of dollars reached", trial=next_number(history), reason=str(limit))
             return None
 
     def tell(self, trial: Trial) -> None:
@@ -70,7 +69,7 @@ class Centaur:
         program, trials = self.program.current(), self.chair.desk.budget.trials
         ending = self.chair.converse(
             program,
-            program.phase(len(history), trials),
+            program.phase(proposed(history), trials),
             history,
             purpose="round",
             goal="propose_trial",
@@ -79,7 +78,7 @@ class Centaur:
             shown=best_and_latest(history, self.chair.desk.task.direction),
             finish=lambda proposal: self._complete(proposal, own),
         )
-        return proposal_of(ending, self.chair, len(history))
+        return proposal_of(ending, self.chair, next_number(history))
 
     def _complete(self, proposal: Proposal, own: Proposal) -> Proposal:
         """The LLM's values over the strategy's own: a whole point of the space, which CMA-ES can be told."""
@@ -88,9 +87,9 @@ class Centaur:
         return replace(proposal, overrides=active(params, space), params=params, base="reference")
 
 
-def llm_turn(proposed: int, share: Fraction) -> bool:
-    """Whether proposal number `proposed` (from 0) is the LLM's."""
-    return math.floor((proposed + 1) * share) > math.floor(proposed * share)
+def llm_turn(number: int, share: Fraction) -> bool:
+    """Whether proposal `number`, from 0, is the LLM's."""
+    return math.floor((number + 1) * share) > math.floor(number * share)
 
 
 def best_and_latest(history: Sequence[Trial], direction: Literal["minimize", "maximize"]) -> list[Trial]:
@@ -147,6 +146,7 @@ def centaur(
     space: Space,
     seed: int,
     desk: Desk,
+    direction: Direction = "minimize",
     program: str,
     llm: Mapping[str, Any],
     llm_share: float | str = 0.3,
@@ -162,6 +162,5 @@ def centaur(
         "centaur", role.CENTAUR_ROLE, False, False, code=False, knowledge=True, phases=False, names=PLAIN
     )
     chair = seat(desk, arm, LLMSettings.from_mapping(llm), **edges)
-    file = ProgramFile(Path(program), lambda event, what: desk.log(event, what=what))
-    evolution = CmaEsSearcher(space, seed, desk.task.direction, sigma, population)
-    return Centaur(chair, file, evolution, share)
+    evolution = CmaEsSearcher(space, seed, direction, sigma, population)
+    return Centaur(chair, program_file(desk, program), evolution, share)

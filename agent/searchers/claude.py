@@ -24,8 +24,9 @@ from agent.researcher.hygiene import Scrubber
 from agent.researcher.names import PLAIN, NeutralNames
 from agent.researcher.program import ProgramFile
 from agent.researcher.settings import LLMSettings
-from agent.searchers.base import Space
+from agent.searchers.base import Direction, Space
 
+ROOT = Path(__file__).resolve().parents[2]
 ArmName = Literal["claude", "claude_config", "claude_blind"]
 
 
@@ -46,15 +47,27 @@ class Claude:
 
 
 def claude(
-    *, space: Space, seed: int, desk: Desk, arm: ArmName, program: str, llm: Mapping[str, Any], **edges: Any
+    *,
+    space: Space,
+    seed: int,
+    desk: Desk,
+    arm: ArmName,
+    program: str,
+    llm: Mapping[str, Any],
+    direction: Direction = "minimize",
+    **edges: Any,
 ) -> Claude:
     """`llm`: the composed group configs/llm. `program`: path of program.md. The API has no seed: unused.
 
     Raises SettingsError, ProgramError, and LLMRefused where a key is needed and none is set.
     """
     settings = LLMSettings.from_mapping(llm)
-    file = ProgramFile(Path(program), lambda event, what: desk.log(event, what=what))
-    return Claude(seat(desk, _arm(arm, space), settings, **edges), file)
+    return Claude(seat(desk, _arm(arm, space), settings, **edges), program_file(desk, program))
+
+
+def program_file(desk: Desk, path: str) -> ProgramFile:
+    """The program at `path`, relative to the checkout; the study's log hears of its changes."""
+    return ProgramFile(ROOT / path, lambda event, what: desk.log(event, what=what))
 
 
 def seat(
