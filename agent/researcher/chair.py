@@ -25,7 +25,7 @@ class Chair:
         self.desk, self.arm, self.settings = desk, arm, settings
         self.memory = Memory(desk.folder)
         self.prompts = Prompts(desk, arm, settings, self.memory)
-        self._switchboard = switchboard
+        self.switchboard = switchboard
 
     def converse(
         self,
@@ -44,5 +44,5 @@ class Chair:
         `finish` completes a proposal before the lab checks it."""
         prompt = self.prompts.write(program, phase, history, task, extra, shown)
         toolbox = Toolbox(self.desk, self.arm, self.memory, program, phase, history, goal, finish)
-        line = Line(self._switchboard, prompt, next_number(history), purpose)
+        line = Line(self.switchboard, prompt, next_number(history), purpose)
         return Exchange(line, prompt, toolbox).run()

@@ -68,7 +68,7 @@ class Memory:
 
     def plan(self) -> Plan | None:
         """None before the first plan, or if the head of the file was damaged: then one is made anew."""
-        text = _read(self.folder / "plan.md", PLAN_CHARS + 1000)
+        text = _read(self.folder / "plan.md", PLAN_CHARS + 1000) + "\n"
         _, _, rest = text.partition("---\n")
         head, mark, body = rest.partition("\n---\n")
         try:

@@ -12,8 +12,9 @@ from itertools import cycle, islice
 
 from agent.records import Trial
 from agent.researcher import role
+from agent.researcher.calling import BudgetReached
 from agent.researcher.chair import Chair
-from agent.researcher.exchange import Ending, GaveUp
+from agent.researcher.exchange import GaveUp
 from agent.researcher.hygiene import as_data
 from agent.researcher.memory import Plan
 from agent.researcher.program import Phase, Program
@@ -43,54 +44,47 @@ class Planning:
         self.number = next_number(history)
 
     def make(self, reason: str) -> None:
-        """Write the plan. If the model fails at it, the old one stays, and the next try is at the next
-        reason.
+        """Write the plan. If that fails, the old one stays, and the next try is at the next reason.
+
+        Raises LLMUnavailable and LLMRefused; dollars that do not suffice for planning may do for a trial.
         """
-        advisors = self.chair.settings.advisors
+        advisors, memory, desk = self.chair.settings.advisors, self.chair.memory, self.chair.desk
         ending = self._merged(advisors) if advisors > 1 else self._call("plan", role.PLAN)
-        memory = self.chair.memory
         if isinstance(ending, Planned):
             memory.write_plan(self.number, self.phase.name, reason, ending.ideas)
-            self.chair.desk.log("planned", trial=self.number, reason=reason, ideas=len(ending.ideas))
-        else:
-            old, said = memory.plan(), ending.reason if isinstance(ending, GaveUp) else "no plan"
-            memory.keep_plan(
-                Plan(self.number, self.phase.name, f"failed: {said[:300]}", old.text if old else "")
-            )
-            self.chair.desk.log("planning failed", trial=self.number, reason=reason, why=said)
+            desk.log("planned", trial=self.number, reason=reason, ideas=len(ending.ideas))
+            return
+        old, said = memory.plan(), ending.reason
+        memory.keep_plan(Plan(self.number, self.phase.name, f"failed: {said[:300]}", old.text if old else ""))
+        desk.log("planning failed", trial=self.number, reason=reason, why=said)
 
-    def _merged(self, count: int) -> Ending:
-        chosen = list(islice(cycle(role.ADVISORS.items()), count))
-        names = [
-            name if place < len(role.ADVISORS) else f"{name} {place}"
-            for place, (name, _) in enumerate(chosen)
-        ]
+    def _merged(self, count: int) -> Planned | GaveUp:
+        advisors = list(islice(cycle(role.ADVISORS.items()), count))
+        purposes = [f"plan-{place}-{name.replace(' ', '-')}" for place, (name, _) in enumerate(advisors, 1)]
         with ThreadPoolExecutor(count, thread_name_prefix="advisor") as pool:
             calls = [
-                pool.submit(self._call, f"plan-{name.replace(' ', '-')}", role.PLAN, said)
-                for name, (_, said) in zip(names, chosen, strict=True)
+                pool.submit(self._call, purpose, f"{said} {role.PLAN}")
+                for purpose, (_, said) in zip(purposes, advisors, strict=True)
             ]
             endings = [call.result() for call in calls]
-        lists = {
-            name: ending.ideas
-            for name, ending in zip(names, endings, strict=True)
+        lists = [
+            as_data(f"advice on {name}", "\n".join(f"- {idea.line()}" for idea in ending.ideas), 8000)
+            for (name, _), ending in zip(advisors, endings, strict=True)
             if isinstance(ending, Planned)
-        }
-        if not lists:
-            return endings[0]
-        texts = ["\n".join(f"- {idea.line()}" for idea in ideas) for ideas in lists.values()]
-        extra = "\n\n".join(
-            as_data(f"advice on {name}", text, 8000) for name, text in zip(lists, texts, strict=True)
-        )
-        return self._call("plan-merge", f"{role.MERGE}\n\n{extra}")
+        ]
+        return self._call("plan-merge", role.MERGE, "\n\n".join(lists)) if lists else endings[0]
 
-    def _call(self, purpose: str, task: str, extra: str = "") -> Ending:
-        return self.chair.converse(
-            self.program,
-            self.phase,
-            self.history,
-            purpose=purpose,
-            goal="revise_plan",
-            task=task,
-            extra=extra,
-        )
+    def _call(self, purpose: str, task: str, extra: str = "") -> Planned | GaveUp:
+        try:
+            ending = self.chair.converse(
+                self.program,
+                self.phase,
+                self.history,
+                purpose=purpose,
+                goal="revise_plan",
+                task=task,
+                extra=extra,
+            )
+        except BudgetReached as limit:
+            return GaveUp(str(limit))
+        return ending if isinstance(ending, Planned | GaveUp) else GaveUp("it ended without a plan")

@@ -75,6 +75,7 @@ def page() -> Play:
     return Play(body=b"<html><body>Welcome to the hotel's network</body></html>", content_type="text/html")
 
 
+SCRIPT_IS_OVER = fails(400, "invalid_request_error", "the script is over")
 Script = Sequence[Play] | Callable[[dict[str, Any]], Play]
 
 
@@ -114,7 +115,13 @@ class MessagesServer:
                 return fails(400, "invalid_request_error", "; ".join(wrong))
             if request["model"] not in MODELS:
                 return fails(404, "not_found_error", f"model: {request['model']}")
-            play = self._script(request) if callable(self._script) else next(self._script)
+        # a script of its own may keep one request waiting for another
+        if callable(self._script):
+            play = self._script(request)
+        with self._lock:
+            if not callable(self._script):
+                play = next(self._script, SCRIPT_IS_OVER)
+                self.problems += ["the script is over"] * (play is SCRIPT_IS_OVER)
             if play.message is not None and play.message["usage"] is None:
                 play.message["usage"] = self._usage(request)
             return play

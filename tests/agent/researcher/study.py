@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,17 @@ def reference() -> Trial:
 
 def llm(server: MessagesServer | None, name: str = "opus", **changes: Any) -> dict[str, Any]:
     """configs/llm/<name>.yaml as Hydra composes it, aimed at the loopback server."""
-    with initialize_config_dir(str(ROOT / "configs/llm"), version_base="1.3"):
-        composed = compose(name)
-    values: Any = OmegaConf.to_container(composed, resolve=True)
+    values = composed(name)
     url = server.url if server else None
     backoff = {**values["backoff"], **changes.pop("backoff", {})}
     return {**values, "base_url": url, "backoff": backoff, **changes}
+
+
+@cache
+def composed(name: str) -> dict[str, Any]:
+    with initialize_config_dir(str(ROOT / "configs/llm"), version_base="1.3"):
+        values: Any = OmegaConf.to_container(compose(name), resolve=True)
+    return values
 
 
 class Clock:

@@ -42,8 +42,16 @@ def client(server: MessagesServer, clock: Clock | None = None, key: str | None =
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
     "trouble",
-    [fails(500), fails(529, "overloaded_error"), fails(429, "rate_limit_error"), fails(408), page(), CUT]
-    + [Play(body=b'{"id": "msg'), Play(body=b"")],
+    [
+        fails(500),
+        fails(529, "overloaded_error"),
+        fails(429, "rate_limit_error"),
+        fails(408),
+        page(),
+        CUT,
+        Play(body=b'{"id": "msg'),
+        Play(body=b""),
+    ],
     ids=["500", "529", "429", "408", "page", "cut", "half-json", "empty"],
 )
 def test_trouble_that_passes_is_waited_for(trouble: Play, stream: bool) -> None:

@@ -75,7 +75,9 @@ def test_a_model_without_prices_is_refused_since_no_budget_could_hold() -> None:
         LLMSettings.from_mapping({**llm(None, "base"), "name": "base", "model": "m"})
 
 
-@pytest.mark.parametrize("model", ["opus", "sonnet", "haiku", "local", "opus_no_thinking", "haiku_no_thinking"])
+@pytest.mark.parametrize(
+    "model", ["opus", "sonnet", "haiku", "local", "opus_no_thinking", "haiku_no_thinking"]
+)
 def test_every_model_config_is_complete(model: str) -> None:
     settings = LLMSettings.from_mapping(llm(None, model))
     assert settings.name == model
