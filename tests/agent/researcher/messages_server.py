@@ -75,6 +75,7 @@ def page() -> Play:
     return Play(body=b"<html><body>Welcome to the hotel's network</body></html>", content_type="text/html")
 
 
+CUT_SHORT = Play(message=says(text("x" * 5000)).message, cut=True)
 SCRIPT_IS_OVER = fails(400, "invalid_request_error", "the script is over")
 Script = Sequence[Play] | Callable[[dict[str, Any]], Play]
 
@@ -214,7 +215,7 @@ def _block_events(index: int, block: dict[str, Any]) -> Iterator[dict[str, Any]]
         started = {key: value for key, value in block.items() if key != "raw"}
         yield {"type": "content_block_start", "index": index, "content_block": {**started, "input": {}}}
         # cut anywhere, as the API does
-        written = block.get("raw", json.dumps(block["input"]))
+        written = block.get("raw", json.dumps(block.get("input")))
         for part in (written[:7], written[7:]):
             delta = {"type": "input_json_delta", "partial_json": part}
             yield {"type": "content_block_delta", "index": index, "delta": delta}

@@ -30,7 +30,6 @@ TELLTALE = [
 ]
 TELLTALE += [
     "mean_rank",
-    "rank",
     "heatmap",
     "expert",
     "model.",
@@ -150,21 +149,18 @@ def test_nothing_that_the_blind_arm_is_sent_leaks_a_name(tmp_path: Path) -> None
         proposal = researcher(desk, server, "claude_blind").ask(desk.history())
     assert proposal.overrides == {"optimizer.lr": 1e-2, "loss.name": "siglip"}
     assert server.problems == []
-    own = ("optimizer.lr",)  # what the model itself wrote comes back in its own words
     for request in server.requests:
         sent = [request["tools"], request["system"]]
         sent += [message["content"] for message in request["messages"] if message["role"] == "user"]
         words = json.dumps(sent).lower()
-        for word in own:
-            words = words.replace(f"'{word}' is no parameter", "")
+        # what the model itself wrote comes back to it
+        words = words.replace("'optimizer.lr' is no parameter", "")
         # words of the interface, the same for any black box
         for harmless in ("curves", "measurements", "end of the log", "explore", "explored"):
             words = words.replace(harmless, "")
         found = [word for word in TELLTALE if word in words]
         assert found == [], words[words.index(found[0]) - 200 :][:400]
-    assert "the point cannot be run" in str(server.requests) or "this point cannot be run" in str(
-        server.requests
-    )
+    assert "this point cannot be run" in str(server.requests)
 
 
 def test_the_blind_arm_is_told_of_failures_by_their_kind(tmp_path: Path) -> None:
@@ -173,5 +169,5 @@ def test_the_blind_arm_is_told_of_failures_by_their_kind(tmp_path: Path) -> None
     table = server.requests[0]["messages"][0]["content"][2]["text"]
     line = next(row for row in table.splitlines() if row.startswith("1 |"))
     assert line.endswith("| reverted | crashed")
-    assert "p00=hidden" in line
+    assert 'p00="hidden"' in line
     assert f"{NAMES.key('loss.name')}=" in line

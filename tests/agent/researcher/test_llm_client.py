@@ -7,6 +7,7 @@ import pytest
 from agent.researcher.client import Client, LLMRefused, LLMUnavailable, Request
 from agent.researcher.settings import LLMSettings
 from tests.agent.researcher.messages_server import (
+    CUT_SHORT,
     KEY,
     MessagesServer,
     Play,
@@ -22,7 +23,6 @@ from tests.agent.researcher.study import Clock, llm
 REQUEST = Request([text("role")], [], [{"role": "user", "content": [text("hello")]}])
 GOOD = says(text("hi"))
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
-CUT = Play(message=says(text("x" * 5000)).message, cut=True)
 ENDLESS = Play(message=says(text("x")).message, lose_end=True)
 BROKEN_OFF = Play(message=says(text("x")).message, event=OVERLOADED)
 
@@ -48,7 +48,7 @@ def client(server: MessagesServer, clock: Clock | None = None, key: str | None =
         fails(429, "rate_limit_error"),
         fails(408),
         page(),
-        CUT,
+        CUT_SHORT,
         Play(body=b'{"id": "msg'),
         Play(body=b""),
     ],
