@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent.codec import from_json, to_json
 from agent.edits import EditError
@@ -69,7 +70,7 @@ class Loop:
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.monotonic
     # charged by the searcher while it thinks about the trial that is being asked for
-    thinking: Charges = Charges()
+    thinking: Charges = field(default_factory=Charges)
 
     def run(self) -> str:
         """Runs until the budget is used, the searcher has no more, or `stop` is set; returns why it ended.
@@ -144,8 +145,7 @@ class Loop:
         try:
             if proposal.invalid:
                 raise Rejected(proposal.invalid)
-            space = self.space if proposal.params else None
-            checked = validate(self.workspace.task, base, proposal.overrides, space)
+            checked = validate(self.workspace.task, base, proposal.overrides, self.space)
             self.workspace.revert()
             self.workspace.apply(proposal.edits)
         except (Rejected, EditError) as error:
@@ -260,7 +260,11 @@ class Loop:
         """Ends what a killed process left: kept if its commit is there, interrupted and charged otherwise."""
         for trial in self.ledger.unfinished():
             decided = self.ledger.progress(trial.number).get("decided")
-            committed = [entry["commit"] for entry in self.workspace.log() if entry.get("Lab-Trial") == str(trial.number)]
+            committed = [
+                entry["commit"]
+                for entry in self.workspace.log()
+                if entry.get("Lab-Trial") == str(trial.number)
+            ]
             if decided and committed:
                 self.ledger.finish(replace(from_json(Trial, decided), commit=committed[0]))
             else:
@@ -268,10 +272,14 @@ class Loop:
         if self.ledger.trials():
             self.ledger.log("resumed", owner=self.owner)
 
-    def _as_optuna(self, proposal: Proposal) -> Mapping[str, object]:
+    def _as_optuna(self, proposal: Proposal) -> dict[str, Any]:
         """Params and distributions for Optuna's dashboard: the part of the space that the proposal sets."""
         params: dict[str, Value] = {}
-        values = {**self.space.defaults, **proposal.overrides} if proposal.base == "reference" else proposal.overrides
+        values = (
+            {**self.space.defaults, **proposal.overrides}
+            if proposal.base == "reference"
+            else proposal.overrides
+        )
         for key, value in values.items():
             if key in self.space.distributions and self.space.outside(key, value) is None:
                 params[key] = value

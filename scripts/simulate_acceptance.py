@@ -1,8 +1,8 @@
 """python scripts/simulate_acceptance.py: what each acceptance rule does to pure noise and to real gains.
 
-Noise as the published run shows it (folds vary by 2-4 % of the mean). Prints false keeps in 100 proposals that
-do nothing, the chance to keep a real gain, what re-running costs, and what a study's last score claims against
-what it really gained.
+Noise as the published run shows it (folds vary by 2-4 % of the mean). Prints false keeps in 100 proposals
+that do nothing, the chance to keep a real gain, what re-running costs, and what a study's last score claims
+against what it really gained.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from agent.sandbox.account import drop_command
 from agent.sandbox.arguments import View, etc_files, masked_sources, view_arguments
 from agent.sandbox.base import Limits, SandboxUnavailable
 from agent.sandbox.processes import NamespaceProcesses
-from agent.sandbox.refusals import NOT_INSTALLED, explain
+from agent.sandbox.refusals import explain, not_installed
 from agent.sandbox.seccomp import filter_program
 from agent.sandbox.text import clean_text
 
@@ -74,7 +74,7 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
     """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise NOT_INSTALLED
+        raise not_installed()
     with ExitStack() as stack:
         passed = [_content(stack, filter_program(platform.machine()))]
         data = {name: _content(stack, content) for name, content in etc_files(view.uid).items()}
@@ -99,6 +99,9 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
         stack.enter_context(process)
         # bubblewrap's death is the namespace's: --die-with-parent
         stack.callback(process.kill)
+        assert process.stdout is not None
+        # programs may open /dev/stdout anew, and then it must be theirs
+        os.fchown(process.stdout.fileno(), view.uid, -1)
         yield _await_ready(stack, process, status)
 
 
@@ -110,7 +113,10 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
         process.kill()
         process.wait()
         raise explain(clean_text(line + process.stdout.read()))
-    first = json.loads(os.read(status, 4096).splitlines()[0])["child-pid"]
+    said = os.read(status, 4096).splitlines()
+    if not said:
+        raise explain("it reported no process, so what answers to `bwrap` is something else")
+    first = json.loads(said[0])["child-pid"]
     try:
         processes = NamespaceProcesses(first, parent=process.pid)
     except OSError as error:

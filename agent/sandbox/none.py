@@ -131,10 +131,17 @@ class MarkedProcesses:
         return not self._alive()
 
     def _alive(self) -> list[psutil.Process]:
-        for process in list(self._known):
-            with suppress(psutil.Error):
-                self._known.update(process.children(recursive=True))
-        self._known = {process for process in self._known if _runs(process)}
+        """Those known, and their descendants by one look at the machine's processes, that still run."""
+        children: dict[int, list[psutil.Process]] = {}
+        for process in psutil.process_iter(["ppid"]):
+            children.setdefault(process.info["ppid"], []).append(process)
+        found = {process for process in self._known if _runs(process)}
+        pending = list(found)
+        while pending:
+            new = set(children.get(pending.pop().pid, ())) - found
+            found |= new
+            pending += new
+        self._known = {process for process in found if _runs(process)}
         return list(self._known)
 
     def _marked(self) -> Iterator[psutil.Process]:

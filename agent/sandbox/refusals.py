@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from agent.sandbox.base import SandboxUnavailable
 
-NOT_INSTALLED = SandboxUnavailable(
-    "bubblewrap is not installed: no `bwrap` on PATH",
-    "apt-get install bubblewrap (0.8 or newer)",
-)
 _DOCKER = (
     "in a container, start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 )
@@ -55,6 +51,13 @@ _KNOWN = (
     ),
 )
 _SAME = {"RTM_NEWADDR": "setting up uid map", "Failed to make / slave": "Creating new namespace failed"}
+
+
+def not_installed() -> SandboxUnavailable:
+    """There is no bubblewrap."""
+    return SandboxUnavailable(
+        "bubblewrap is not installed: no `bwrap` on PATH", "apt-get install bubblewrap (0.8 or newer)"
+    )
 
 
 def explain(output: str) -> SandboxUnavailable:

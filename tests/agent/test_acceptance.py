@@ -37,7 +37,7 @@ PAIRED = Paired("minimize", "log")
 RECIPE = measured([100.0, 100.0, 100.0])
 
 
-@pytest.mark.parametrize("gains", [[0.05], [-0.02], [0.01, 0.04], [0.03, 0.03, -0.01], [0.2, 0.25]])
+@pytest.mark.parametrize("gains", [[0.05], [0.03, 0.03, -0.01]])
 @pytest.mark.parametrize(("df", "no_effect", "spread"), [(4.0, 0.3, 2.0), (30.0, 0.5, 1.0)])
 def test_the_posterior_agrees_with_brute_force(gains, df, no_effect, spread):
     """Likelihood times prior, integrated over effect and variance numerically."""
@@ -59,7 +59,7 @@ def test_the_posterior_agrees_with_brute_force(gains, df, no_effect, spread):
 
     def total(low, high):
         span = (math.log(guess) - 6, math.log(guess) + 9)
-        return integrate.quad(weight, *span, args=(low, high), limit=80, epsrel=1e-5)[0]
+        return integrate.quad(weight, *span, args=(low, high), limit=80, epsrel=1e-4)[0]
 
     def nothing(log_variance):
         variance = math.exp(log_variance)
@@ -115,6 +115,8 @@ def test_the_limit_of_reruns():
     noise = Noise(0.0, 3 * 0.01**2, 100.0)
     undecided = Paired("minimize", "log", max_reruns=5).decide(three, recipe, noise)
     assert undecided.action == "rerun"
+    two = Paired("minimize", "log", revert_below=0.1).decide(three[:6], recipe, noise)
+    assert (two.seeds, two.action) == (2, "rerun")
     strict = Paired("minimize", "log", keep_at_limit=0.89).decide(three, recipe, noise)
     lenient = Paired("minimize", "log", keep_at_limit=0.5).decide(three, recipe, noise)
     assert (strict.action, lenient.action) == ("revert", "keep")

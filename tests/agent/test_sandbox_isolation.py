@@ -99,7 +99,7 @@ def test_no_name_lookup(lab: Lab) -> None:
             answer = str(socket.getaddrinfo("example.com", 443))
         except socket.gaierror as error:
             answer = "gaierror"
-        tell(answer=answer, quick=time.monotonic() - began < 2, local=socket.gethostbyname("localhost"))
+        tell(answer=answer, quick=time.monotonic() - began < 10, local=socket.gethostbyname("localhost"))
     """).said
     assert said == {"answer": "gaierror", "quick": True, "local": "127.0.0.1"}
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.sandbox import Bubblewrap
@@ -81,7 +82,7 @@ def test_wall_clock_kills_what_ignores_every_signal(any_lab: Lab, token: str) ->
     assert ended.finished.killed_by == "wall"
     assert ended.finished.returncode is None
     assert ended.finished.log_tail.count("ready") == 16
-    assert 0.6 <= ended.finished.seconds < 2.0
+    assert 0.6 <= ended.finished.seconds < 5.0
     assert processes_with(token) == []
 
 
@@ -112,7 +113,7 @@ def test_exponential_fork_bomb_ends_with_the_wall_clock(lab: Lab) -> None:
         wall_seconds=0.6,
     )
     assert ended.finished.killed_by == "wall"
-    assert ended.finished.seconds < 3.0
+    assert ended.finished.seconds < 5.0
 
 
 def test_memory_bomb_is_killed(any_lab: Lab) -> None:
@@ -122,7 +123,7 @@ def test_memory_bomb_is_killed(any_lab: Lab) -> None:
         blocks = []
         while True:
             blocks.append(b"x" * (1 << 20))
-            time.sleep(0.0005)
+            time.sleep(0.002)
         """,
         memory_bytes=96 * MIB,
     )
@@ -407,6 +408,20 @@ def test_stop_event_ends_a_run(caller: Lab) -> None:
     assert finished.seconds < 5
 
 
+def test_sandbox_killed_from_elsewhere_is_noticed(caller: Lab, token: str) -> None:
+    alive = caller.run_dir / "alive"
+    inner = "import time; open('alive', 'w'); time.sleep(60)"
+    code = f"os.execl({caller.python!r}, 'python', '-c', {inner!r}, {token!r})"
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(caller.attack, code)
+        assert until(alive.exists)
+        (outer,) = (child for child in psutil.Process().children() if child.name() == "bwrap")
+        outer.kill()
+        finished = future.result(timeout=5).finished
+    assert (finished.returncode, finished.killed_by, finished.started) == (None, None, True)
+    assert processes_with(token) == []
+
+
 def test_stop_before_the_start_runs_nothing(caller: Lab) -> None:
     stop = threading.Event()
     stop.set()
@@ -457,7 +472,7 @@ def caller_supervisor(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
         f"Bubblewrap().run(sys.argv[2:], run_dir=folder / 'run', mounts=[Mount(folder / 'code', '/code')],"
         f"environment={{}}, limits=Limits(**{dataclasses.asdict(LIMITS)}), log_path=folder / 'log')"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": ":".join([str(ROOT), *filter(None, sys.path)])}
     arguments = [sys.executable, "-c", code, str(lab.folder), *command]
     return subprocess.Popen(
         arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -505,7 +520,7 @@ def test_taking_over_process_1_gains_nothing(lab: Lab, token: str) -> None:
     # with Yama's ptrace_scope, an ordinary user is refused like root's payload
     assert ended.said["answer"] in (("EACCES",) if root else ("done", "EACCES"))
     assert ended.finished.killed_by == "wall"
-    assert ended.finished.seconds < 2
+    assert ended.finished.seconds < 5
     assert processes_with(token) == []
 
 

@@ -176,7 +176,7 @@ def test_what_the_runner_sets_is_no_part_of_the_identity():
     st.floats(1e-300, 1e300) | st.floats(1e-3, 1.0) | st.integers(-(2**53), 2**53),
     st.text("abcXYZ019_./:@ -", max_size=30),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_was_checked_is_what_hydra_parses(number, text):
     task = replace(TASK, check="builtins:repr")
     result = validate(task, {}, {"optimizer.lr": number, "fault.kind": text})
@@ -225,15 +225,27 @@ def test_composing_inside_a_hydra_program_leaves_its_state():
     assert leaves(composed(TASK))["optimizer.steps"] == 30
 
 
-def test_composing_from_threads():
+@pytest.fixture
+def eager_threads():
+    """Threads that take turns every microsecond."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_composing_two_tasks_from_threads(eager_threads):
+    eclip = Task.load(ROOT / "configs" / "task" / "eclip.yaml", ROOT)
     barrier = threading.Barrier(4)
 
-    def one(width):
+    def one(task, key, value):
         barrier.wait()
-        return [validate(TASK, {}, {"model.width": width}).config["model.width"] for _ in range(3)]
+        return [leaves(composed(task, [f"{key}={value}"]))[key] for _ in range(3)]
 
+    tasks = (TASK, eclip, TASK, eclip)
+    keys = ("model.width", "trainer.batch_size") * 2
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(one, (8, 16, 24, 32))) == [[width] * 3 for width in (8, 16, 24, 32)]
+        assert list(pool.map(one, tasks, keys, (8, 16, 24, 32))) == [[value] * 3 for value in (8, 16, 24, 32)]
 
 
 def test_another_root_has_its_own_configs(tmp_path):

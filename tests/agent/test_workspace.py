@@ -1,4 +1,4 @@
-"""The workspace: exact edits, a commit a kept trial, nothing left otherwise, the user's checkout untouched."""
+"""The workspace: exact edits, a commit a kept trial, nothing left otherwise, the checkout as it was."""
 
 import hashlib
 import multiprocessing
@@ -276,6 +276,7 @@ def test_the_user_keeps_everything(repo, monkeypatch):
             workspace.commit("trial 1\n", {"optimizer.lr": 0.1})
             workspace.apply([Edit(MODEL, "0.2 *", "0.3 *")])
             workspace.revert()
+            assert b"\r" not in (workspace.path / MODEL).read_bytes()
     assert not marker.exists()
     assert user_state(repo) == before
     assert (
@@ -301,7 +302,7 @@ def test_create_and_open_say_what_is_wrong(repo):
     with pytest.raises(WorkspaceError, match="no worktree; move it away"):
         Workspace.create(task, "gamma", repo / "runs")
     assert (repo / "runs" / "gamma" / "workspace" / "thesis.txt").read_text() == "mine"
-    for name in ("", "..", "A", "a b", "-x", "a/b", "a..b", "a.lock", "x" * 81):
+    for name in ("", "..", "a\n", "a b", "-x", "a/b", "a..b", "a.lock", "x" * 81):
         with pytest.raises(WorkspaceError, match="expected a short name"):
             Workspace.create(task, name, repo / "runs")
     with pytest.raises(GitError, match="not in a git repository"):
@@ -321,6 +322,29 @@ def test_one_process_at_a_time(repo, workspace, monkeypatch):
     with pytest.raises(WorkspaceError, match="in use by another process"):
         Workspace.open(toy_task(repo), "alpha", repo / "runs")
     workspace.close()
+    Workspace.open(toy_task(repo), "alpha", repo / "runs").close()
+
+
+def wait_in_git(repo):
+    with Workspace.open(toy_task(repo), "alpha", repo / "runs") as workspace:
+        (repo / "runs" / "waiting").touch()
+        workspace._git()("-c", "alias.wait=!sleep 1", "wait")
+
+
+def test_a_killed_studys_last_git_command_ends_first(repo, monkeypatch):
+    """Git outlives the process that was killed; the next one must not find it at work."""
+    Workspace.create(toy_task(repo), "alpha", repo / "runs").close()
+    process = multiprocessing.get_context("fork").Process(target=wait_in_git, args=(repo,))
+    process.start()
+    while not (repo / "runs" / "waiting").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    process.join()
+    monkeypatch.setattr("agent.workspace.LOCK_SECONDS", 0.05)
+    with pytest.raises(WorkspaceError, match="in use by another process"):
+        Workspace.open(toy_task(repo), "alpha", repo / "runs")
+    monkeypatch.setattr("agent.workspace.LOCK_SECONDS", 10.0)
     Workspace.open(toy_task(repo), "alpha", repo / "runs").close()
 
 

@@ -23,8 +23,8 @@ class Packing:
 
     @classmethod
     def of(cls, valid_BL: Tensor) -> Packing | None:
-        """None (keep the padding) where changing shapes cost more than they save: on a GPU, under torch.compile
-        and in bf16 on a CPU, whose kernels are prepared anew for each shape."""
+        """None (keep the padding) where changing shapes cost more than they save: on a GPU, under
+        torch.compile, and in bf16 on a CPU, whose kernels are prepared anew for each shape."""
         on_cpu = valid_BL.device.type == "cpu"
         if not on_cpu or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return None
