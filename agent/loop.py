@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from agent.codec import from_json, to_json
 from agent.edits import EditError
@@ -127,9 +126,7 @@ class Loop:
         began = self.now()
         checked = self._checked(proposal, recipe)
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
-        number = self.ledger.start(
-            proposal, overrides=overrides, **self._as_optuna(proposal), owner=self.owner
-        )
+        number = self._start(proposal, overrides)
         record = self._record(number, thinking + Charges(self.now() - began))
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
@@ -200,7 +197,7 @@ class Loop:
         """Trial 0: what every study starts from, on several training seeds, which also shows the noise."""
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
-        number = self.ledger.start(proposal, overrides={}, **self._as_optuna(proposal), owner=self.owner)
+        number = self._start(proposal, {})
         self.ledger.note(number, fingerprint=checked.fingerprint(self.workspace.code_hash()))
         record = self._record(number, Charges())
         trial = Trial(number, proposal, {}, commit=self.workspace.head())
@@ -272,18 +269,16 @@ class Loop:
         if self.ledger.trials():
             self.ledger.log("resumed", owner=self.owner)
 
-    def _as_optuna(self, proposal: Proposal) -> dict[str, Any]:
-        """Params and distributions for Optuna's dashboard: the part of the space that the proposal sets."""
-        params: dict[str, Value] = {}
-        values = (
-            {**self.space.defaults, **proposal.overrides}
-            if proposal.base == "reference"
-            else proposal.overrides
+    def _start(self, proposal: Proposal, overrides: Mapping[str, Value]) -> int:
+        """The trial's first line in the ledger, its params as Optuna's dashboard shows them."""
+        params = proposal.params or {**self.space.defaults, **overrides}
+        return self.ledger.start(
+            proposal,
+            overrides=overrides,
+            params=params,
+            distributions=self.space.distributions,
+            owner=self.owner,
         )
-        for key, value in values.items():
-            if key in self.space.distributions and self.space.outside(key, value) is None:
-                params[key] = value
-        return {"params": params, "distributions": {key: self.space.distributions[key] for key in params}}
 
     def _keep_files(self, trial: Trial) -> None:
         """runs/<study>/<trial>/: the edits as a diff, for people and the report."""

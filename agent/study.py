@@ -61,8 +61,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     )
     return Loop(
         ledger=ledger,
-        # Hydra would turn a dataclass among the arguments into a dict, so the space is given afterwards
-        searcher=instantiate(config.searcher, _partial_=True, _convert_="all")(
+        searcher=instantiate(config.searcher, _convert_="all")(
             space=space, seed=plain["seed"], direction=task.direction
         ),
         space=space,

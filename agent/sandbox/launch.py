@@ -19,6 +19,7 @@ from agent.sandbox.base import Limits, SandboxUnavailable
 from agent.sandbox.processes import NamespaceProcesses
 from agent.sandbox.refusals import explain, not_installed
 from agent.sandbox.seccomp import filter_program
+from agent.sandbox.strays import supervisor_mark
 from agent.sandbox.text import clean_text
 
 # Everything is isolated but the user namespace, which only an ordinary user needs and may have.
@@ -164,7 +165,7 @@ def _prlimit(limits: Limits) -> list[str]:
 
 def _content(stack: ExitStack, content: bytes) -> int:
     """A descriptor at the beginning of a memory file with `content`."""
-    descriptor = os.memfd_create("sandbox")
+    descriptor = os.memfd_create(supervisor_mark())
     stack.callback(os.close, descriptor)
     view = memoryview(content)
     while view:

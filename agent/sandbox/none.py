@@ -165,9 +165,7 @@ def on_host(text: str, paths: Mapping[str, str]) -> str:
 
 def _environment(environment: Mapping[str, str], paths: Mapping[str, str], mark: str) -> dict[str, str]:
     """The caller's mapping and what programs need to start; nothing else, so keys and tokens do not leak."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "USER", "TMPDIR") if name in os.environ
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     given = {name: on_host(value, paths) for name, value in environment.items()}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **given, _MARK: mark}
 

@@ -246,7 +246,8 @@ def test_masked_paths_show_nothing(lab: Lab) -> None:
         tell(file=open("/code/judge.py").read(), folder=os.listdir("/code/.git"),
              unmounted=errno.errorcode[ctypes.get_errno()] if uncovered else "done",
              config=attempt(open, "/code/.git/config"),
-             written=attempt(write, "/code/judge.py"), planted=attempt(write, "/code/.git/config"),
+             written=attempt(write, "/code/judge.py"), opened=attempt(os.chmod, "/code/.git", 0o777),
+             planted=attempt(write, "/code/.git/config"),
              renamed=attempt(os.rename, "/code/.git", "/code/git"))
         """,
         masked=["/code/.git", "/code/judge.py"],

@@ -13,12 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from agent.sandbox import Bubblewrap
+from agent.sandbox.log import Log
+from agent.sandbox.processes import Usage
+from agent.sandbox.supervise import Supervisor
+from agent.sandbox.watch import Watch
 from tests.contract.sandbox import (
     LABS,
     LIMITS,
@@ -535,37 +540,50 @@ def test_process_1_is_under_the_filter_too(lab: Lab) -> None:
         assert said["signalled"] == "EPERM"
 
 
-def test_machine_short_of_memory_kills_the_run(tmp_path: Path) -> None:
+class MadeUp:
+    """The processes of a run that uses nothing and has ended."""
+
+    def usage(self) -> Usage:
+        return Usage(0, 0.0)
+
+    def shared_memory_bytes(self) -> int:
+        return 0
+
+    def unlinked_bytes(self, device: int) -> int:
+        return 0
+
+    def tmpfs_inodes(self) -> int:
+        return 0
+
+    def kill(self) -> None: ...
+
+    def gone(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_machine_short_of_memory_kills_the_run(folder: int) -> None:
     """The reserve guards against what no process's account shows; here the machine is made up."""
-    from agent.sandbox.processes import Usage
-    from agent.sandbox.watch import Watch
-
-    class Idle:
-        """A run that uses nothing."""
-
-        def usage(self) -> Usage:
-            return Usage(0, 0.0)
-
-        def shared_memory_bytes(self) -> int:
-            return 0
-
-        def unlinked_bytes(self, device: int) -> int:
-            return 0
-
-        def tmpfs_inodes(self) -> int:
-            return 0
-
-        def kill(self) -> None: ...
-
-        def gone(self) -> bool:
-            return False
-
     machine = [100 * MIB, 50 * MIB]
-    run_dir = os.open(tmp_path, os.O_RDONLY)
-    try:
-        watch = Watch(Idle(), LIMITS, run_dir, host_memory=lambda: (machine[0], machine[1]))
-        assert watch.broken(0.0) is None
-        machine[1] = 3 * MIB
-        assert watch.broken(1.0) == "memory"
-    finally:
-        os.close(run_dir)
+    watch = Watch(MadeUp(), LIMITS, folder, host_memory=lambda: (machine[0], machine[1]))
+    assert watch.broken(0.0) is None
+    machine[1] = 3 * MIB
+    assert watch.broken(1.0) == "memory"
+
+
+def test_last_words_are_read_after_the_end(folder: int, tmp_path: Path) -> None:
+    """Output that is still in the pipe when the last process is gone."""
+    output, inside = os.pipe()
+    os.write(inside, b"last words")
+    os.close(inside)
+    with closing(Log(tmp_path / "log", 1000)) as log:
+        watch = Watch(MadeUp(), LIMITS, folder)
+        assert Supervisor(MadeUp(), watch, output, log, LIMITS).supervise(None) is None
+    os.close(output)
+    assert (tmp_path / "log").read_text() == "last words"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from agent.sandbox.arguments import masked_sources
 from agent.sandbox.disk import Unmeasurable, measure
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.none import on_host
+from agent.sandbox.strays import supervisor_mark, sweep_strays
 from tests.contract.sandbox import LABS, LIMITS, ORDINARY_UID, ROOT, SANDBOXED, Lab, open_lab
 
 
@@ -87,6 +91,46 @@ def test_bwrap_that_only_pretends_runs_nothing(caller: Lab, fake_bwrap: Path) ->
     fake_bwrap.write_text("#!/bin/sh\necho ready\n")
     with pytest.raises(SandboxUnavailable, match="reported no process"):
         caller.attack("open('/run_dir/ran', 'w').close()")
+
+
+def test_interrupt_during_a_start_that_hangs(caller: Lab, fake_bwrap: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    fake_bwrap.write_text("#!/bin/sh\nexec sleep 60\n")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError):
+            caller.attack("")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 10
+    assert caller.run_dir.stat().st_uid == os.geteuid()
+
+
+def test_strays_of_dead_supervisors_are_swept(tmp_path: Path) -> None:
+    """What is left when supervisor and outer process die while the inner one waits: idle, named bwrap."""
+    program = tmp_path / "bwrap"
+    shutil.copy("/usr/bin/sleep", program)
+    alive = supervisor_mark()
+    dead, reused = f"{alive.rsplit('-', 2)[0]}-{2**22 + 1}-1", f"{alive}1"
+    elsewhere = "-".join(["sandbox", "1", *alive.split("-")[2:]]) + "1"
+    processes = {}
+    for mark in (alive, dead, reused, elsewhere, "something"):
+        descriptor = os.memfd_create(mark)
+        processes[mark] = subprocess.Popen([program, "60"], pass_fds=[descriptor])
+        os.close(descriptor)
+    try:
+        assert {processes[dead].pid, processes[reused].pid} <= set(sweep_strays())
+        assert processes[dead].wait(5) == processes[reused].wait(5) == -signal.SIGKILL
+        assert [processes[mark].poll() for mark in (alive, elsewhere, "something")] == [None] * 3
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
 
 
 def test_check_fails_when_the_interpreter_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

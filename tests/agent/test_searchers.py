@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf
 from agent.codec import to_json
 from agent.records import Edit, Outcome, Proposal, Trial, Verdict, current_recipe
 from agent.searchers import evolution, playbook, queue, samplers
-from agent.searchers.base import comparable_score, derive_seed, points
+from agent.searchers.base import FAILURES, comparable_score, derive_seed, points
 from tests.contract.searchers import (
     Knobs,
     SearcherContract,
@@ -27,6 +28,7 @@ from tests.contract.searchers import (
     place,
     ran,
     reference,
+    scripted,
     smooth_space,
     surface,
 )
@@ -221,6 +223,27 @@ def test_cmaes_tells_whole_generations_and_no_reference() -> None:
     assert searcher.replay(history).generation == 2
     pending = [*history[:6], _with(history[6], None)]  # type: ignore[arg-type]
     assert searcher.replay(pending).generation == 0
+
+
+def test_cmaes_replayed_is_cmaes_that_never_stopped() -> None:
+    """Against an optimizer that lives through the study: same proposals, same distribution at the end."""
+    space = mixed_space()
+    searcher = cmaes(space=space, seed=5)
+    live, history, told = searcher.replay([]), [reference(space)], []
+    for number in range(1, 31):
+        live.reseed_rng(derive_seed(5, number))
+        coordinates = live.ask()
+        proposal = searcher.ask(history)
+        assert {key: proposal.params[key] for key in space.distributions} == searcher.cube.params(coordinates)
+        outcome = scripted(number) if number % 9 else Outcome("crashed")
+        history.append(ran(history, proposal, space, outcome))
+        if outcome.status in {*FAILURES, "completed"}:
+            told.append((coordinates, math.inf if outcome.score is None else outcome.score))
+        if len(told) == live.population_size:
+            live.tell(told)
+            told = []
+    assert live.generation > 2
+    assert searcher.replay(history).mean == pytest.approx(live.mean, abs=0.0)
 
 
 def test_a_reference_outside_the_space_is_refused() -> None:
