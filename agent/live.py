@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,12 +63,11 @@ class LiveTable:
         self._print("")
         self._print(title(ledger.name, ledger.spec, self.console))
         self._print(table([], self.console))
-        self.live = Live(
+        self.live = _Live(
             console=self.console, get_renderable=self._render, refresh_per_second=4, vertical_overflow="crop"
         )
         self.live.start()
-        for row in earlier:
-            self._show(row)
+        self._add(*earlier)
 
     def trial_started(self, trial: Trial) -> None:
         assert self.ledger is not None
@@ -98,13 +98,17 @@ class LiveTable:
             self._print(self._standing())
 
     def _show(self, row: Row) -> None:
-        """One more row: at the end of the live part, whose first row moves up into the scroll-back."""
+        """One more row: on a terminal at the end of the live part, elsewhere as a line."""
         if self.live is None:
             self._print(line(row, max(self.budget.trials - self.used, 0)))
-            return
-        self.rows = (*self.rows, row)
+        else:
+            self._add(row)
+
+    def _add(self, *rows: Row) -> None:
+        """The last rows that fit are live; those before them move up into the scroll-back."""
         room = max(self.console.height - FRAME, 1)
-        above, self.rows = self.rows[:-room], self.rows[-room:]
+        together = (*self.rows, *rows)
+        above, self.rows = together[:-room], together[-room:]
         if above:
             self.scrolled = True
             self._print(table(above, self.console, header=False))
@@ -116,7 +120,9 @@ class LiveTable:
 
     def _print(self, what: RenderableType) -> None:
         shown = readable(what, self.console) if isinstance(what, str) else what
-        self._draw(lambda: self.console.print(shown, soft_wrap=isinstance(what, str), highlight=False, markup=False))
+        self._draw(
+            lambda: self.console.print(shown, soft_wrap=isinstance(what, str), highlight=False, markup=False)
+        )
 
     def _draw(self, action: Callable[[], None]) -> None:
         """Rich ends the program where a pipe is closed, and a closed terminal is an OSError: neither counts."""
@@ -152,21 +158,7 @@ class LiveTable:
 
     def _budget_bar(self) -> str:
         done = min(round(BAR * self.used / max(self.budget.trials, 1)), BAR)
-        return f"{'━' * done}{'·' * (BAR - done)}  {self.left()}"
-
-    def left(self) -> str:
-        """What is left of the budget: trials, seconds and dollars, the last two only where they are limited."""
-        budget, spent = self.budget, self.spent
-        parts = [f"{max(budget.trials - self.used, 0)} of {budget.trials} trials left"]
-        if budget.study_seconds is None:
-            parts.append(f"{clock(spent.seconds)} used")
-        else:
-            parts.append(f"{clock(max(budget.study_seconds - spent.seconds, 0))} of {clock(budget.study_seconds)} left")
-        if budget.usd is not None:
-            parts.append(f"${max(budget.usd - spent.usd, 0):.2f} of ${budget.usd:.2f} left")
-        elif spent.usd:
-            parts.append(f"${spent.usd:.2f} used")
-        return " · ".join(parts)
+        return f"{'━' * done}{'·' * (BAR - done)}  {left(self.budget, self.used, self.spent)}"
 
     def _standing(self) -> str:
         if self.best is None or self.best.outcome is None or self.best.outcome.score is None:
@@ -180,13 +172,40 @@ class LiveTable:
 
     def _to_go(self) -> str:
         """How long the trials that are left will take if they are like those so far."""
-        left, reference = self.budget.trials - self.used, self.reference.charges.seconds if self.reference else 0.0
+        left, reference = (
+            self.budget.trials - self.used,
+            self.reference.charges.seconds if self.reference else 0.0,
+        )
         if self.live is None or left <= 0 or self.used < 2:
             return ""
         return f" · about {clock((self.spent.seconds - reference) / self.used * left)} to go"
 
     def _text(self, text: str, style: str = "") -> Text:
         return Text(readable(text, self.console), style=style, no_wrap=True, overflow="crop")
+
+
+class _Live(Live):
+    """Draws until the terminal is gone, and then no more: its thread has nobody to tell."""
+
+    def refresh(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().refresh()
+
+
+def left(budget: Budget, used: int, spent: Charges) -> str:
+    """What is left of the budget: trials, seconds and dollars, the last two only where they are limited."""
+    parts = [f"{max(budget.trials - used, 0)} of {budget.trials} trials left"]
+    if budget.study_seconds is None:
+        parts.append(f"{clock(spent.seconds)} used")
+    else:
+        parts.append(
+            f"{clock(max(budget.study_seconds - spent.seconds, 0))} of {clock(budget.study_seconds)} left"
+        )
+    if budget.usd is not None:
+        parts.append(f"${max(budget.usd - spent.usd, 0):.2f} of ${budget.usd:.2f} left")
+    elif spent.usd:
+        parts.append(f"${spent.usd:.2f} used")
+    return " · ".join(parts)
 
 
 def title(name: str, spec: StudySpec, console: Console) -> Text:

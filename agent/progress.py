@@ -30,7 +30,11 @@ def curve(ledger: StudyLedger) -> list[Point]:
     """A point for every trial that has ended, in the order in which they ended."""
     ends = {frozen.number: frozen.datetime_complete for frozen in ledger.study.get_trials(deepcopy=False)}
     ended = [(end.timestamp(), t) for t in ledger.trials() if t.outcome and (end := ends[t.number])]
-    events = [(event["time"], from_json(Charges, event["charges"])) for event in ledger.events() if "charges" in event]
+    events = [
+        (event["time"], from_json(Charges, event["charges"]))
+        for event in ledger.events()
+        if "charges" in event
+    ]
     points: list[Point] = []
     spent, used, recipes, best = Charges(), 0, list[Trial](), None
     for when, trial in sorted(ended, key=lambda pair: (pair[0], pair[1].number)):

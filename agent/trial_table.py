@@ -90,7 +90,16 @@ def table(rows: Iterable[Row], console: Console, *, header: bool = True) -> Tabl
     """Rows in columns whose widths follow from the console's alone, so that separate tables align."""
     wide = console.width >= 110
     gap = 2 if wide else 1
-    columns = [("#", 4), ("change", 0), ("score", 8), ("delta", 8), ("P", 4), ("verdict", 11), ("time", 7), ("best", 8)]
+    columns = [
+        ("#", 4),
+        ("change", 0),
+        ("score", 8),
+        ("delta", 8),
+        ("P", 4),
+        ("verdict", 11),
+        ("time", 7),
+        ("best", 8),
+    ]
     if wide:
         columns.insert(6, ("runs", 4))
     rest = console.width - sum(width for _, width in columns) - gap * (len(columns) - 1)
@@ -171,7 +180,7 @@ def _change(row: Row, width: int) -> str:
         return "the reference"
     failed = row.word not in STYLES or row.word in ("duplicate", "interrupted")
     if width < 50 or not row.note or not row.parts:
-        return row.note if failed and row.note else fitted(row.parts, width)
+        return row.note if failed and row.note else fitted(row.parts, width) or row.note
     return f"{fitted(row.parts, width // 2)} · {row.note}"
 
 
