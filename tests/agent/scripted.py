@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -12,7 +14,12 @@ from agent.ledger import Ledger, Owner, StudySpec
 from agent.observers import Observer, Observers
 from agent.records import Budget, Charges, Edit, Measurement, Outcome, Proposal, Status, Trial, Value, Verdict
 
-REFERENCE: Mapping[str, Value] = {"optimizer.lr": 0.001, "model.pooling": "cls", "loss.scale": 1.0, "aug.scale": 0.5}
+REFERENCE: Mapping[str, Value] = {
+    "optimizer.lr": 0.001,
+    "model.pooling": "cls",
+    "loss.scale": 1.0,
+    "aug.scale": 0.5,
+}
 SPACE = {
     "optimizer.lr": FloatDistribution(1e-5, 1.0, log=True),
     "model.pooling": CategoricalDistribution(["cls", "mean"]),
@@ -34,6 +41,8 @@ class ScriptedStudy:
         direction: str = "minimize",
     ) -> None:
         self.budget = budget or Budget(trials=20, seconds=60, study_seconds=3600, usd=2.0)
+        if not path.exists():
+            path.write_bytes(_empty_ledger())
         spec = StudySpec("tpe", 3, self.budget, "toy", direction, sandbox=sandbox)  # type: ignore[arg-type]
         self.ledger = Ledger.open(f"sqlite:///{path}").study(name, create=spec)
         self.observers = Observers(observers)
@@ -65,17 +74,23 @@ class ScriptedStudy:
         verdict = Verdict(decision, probability, delta, best.number)  # type: ignore[arg-type]
         return self._finish(self.start(Proposal(overrides, **proposal)), score, verdict)  # type: ignore[arg-type]
 
-    def failed(self, overrides: Mapping[str, Value], status: Status, reason: str, **proposal: object) -> Trial:
+    def failed(
+        self, overrides: Mapping[str, Value], status: Status, reason: str, **proposal: object
+    ) -> Trial:
         trial = self.start(Proposal(overrides, **proposal))  # type: ignore[arg-type]
         curve = ({"fold": -1.0, "step": 0.0, "loss": 9.0},) if status == "diverged" else ()
         outcome = Outcome(status, reason=reason, curve=curve)
-        return self.finish(replace(trial, outcome=outcome, verdict=Verdict("reverted"), charges=Charges(10, 0, 0.01, 1)))
+        return self.finish(
+            replace(trial, outcome=outcome, verdict=Verdict("reverted"), charges=Charges(10, 0, 0.01, 1))
+        )
 
     def start(self, proposal: Proposal) -> Trial:
         best = self.ledger.best()
         over = {**(best.overrides if best else {}), **proposal.overrides}
         shown = {**REFERENCE, **proposal.overrides} if proposal.route == "reference" else proposal.overrides
-        number = self.ledger.start(proposal, overrides=over, params=shown, distributions=SPACE, owner=self.owner)
+        number = self.ledger.start(
+            proposal, overrides=over, params=shown, distributions=SPACE, owner=self.owner
+        )
         trial = Trial(number, proposal, over)
         self.observers.trial_started(trial)
         return trial
@@ -87,16 +102,31 @@ class ScriptedStudy:
 
     def _finish(self, trial: Trial, score: float, verdict: Verdict, seeds: Sequence[int] = (0,)) -> Trial:
         runs = [(seed, fold) for seed in seeds for fold in range(3)]
-        measured = tuple(Measurement(seed, fold, score + fold - 1, {"mean_rank": score + fold - 1}) for seed, fold in runs)
+        measured = tuple(
+            Measurement(seed, fold, score + fold - 1, {"mean_rank": score + fold - 1}) for seed, fold in runs
+        )
         for index, item in enumerate(measured):
             charges = Charges(10.0 * (index + 1), 8.0 * (index + 1), 0.01, index + 1)
             phase = f"seed {item.seed}, fold {item.fold + 1} of 3"
-            self.ledger.note(trial.number, charges=charges, measurement=item, phase=phase)
             self.observers.progress(trial.number, phase)
-        curve = tuple({"fold": float(fold), "step": step, "loss": 5.0 - step / 10} for _, fold in runs for step in (0.0, 10.0))
+        self.ledger.note(trial.number, charges=charges, measurement=item, phase=phase)
+        curve = tuple(
+            {"fold": float(fold), "step": step, "loss": 5.0 - step / 10}
+            for _, fold in runs
+            for step in (0.0, 10.0)
+        )
         outcome = Outcome("completed", score, measured, curve)
         commit = "c0ffee" if verdict.decision == "kept" else ""
         return self.finish(replace(trial, outcome=outcome, verdict=verdict, charges=charges, commit=commit))
+
+
+@cache
+def _empty_ledger() -> bytes:
+    """Making the tables takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        Ledger.open(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def edit(path: str) -> tuple[Edit, ...]:

@@ -64,7 +64,7 @@ def test_all_studies_in_a_table(
     # reference 60 s, three completed trials 30 s, a crash 10 s
     expected = "story tpe 3 4/20 80.000 -20.0% 2:40 0.05 ended: all trials are used"
     assert lines[1].split() == expected.split()
-    assert lines[2].split() == "bare (sandbox=none) tpe 3 0/20 0:00 0.00 stopped".split()
+    assert lines[2].split() == ["bare", "(sandbox=none)", "tpe", "3", "0/20", "0:00", "0.00", "stopped"]
 
 
 def test_one_study_with_recipe_and_what_is_left(
@@ -92,7 +92,10 @@ def test_json_for_programs(ledger: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["best"] == {"trial": 2, "score": 80.0, "commit": "c0ffee"}
     assert found["recipe"] == {"optimizer.lr": 0.01, "model.pooling": "mean"}
     assert found["recipe_edits"] == ["src/toy/model.py"]
-    assert [trial["outcome"]["status"] for trial in found["trials"]] == ["completed"] * 3 + ["crashed", "completed"]
+    assert [trial["outcome"]["status"] for trial in found["trials"]] == ["completed"] * 3 + [
+        "crashed",
+        "completed",
+    ]
     listed = json.loads(said(capsys, f"ledger=sqlite:///{ledger}", "--json"))
     assert [(study["study"], study["trials_used"]) for study in listed] == [("story", 4)]
     assert "trials" not in listed[0]
@@ -101,7 +104,9 @@ def test_json_for_programs(ledger: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_study_that_runs_and_then_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ledger.db"
     command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         content = hashlib.sha256(path.read_bytes()).hexdigest()

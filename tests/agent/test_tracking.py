@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb.util import get_core_path
 
-from agent.records import Charges, Proposal, Trial
+from agent.records import Charges, Outcome, Proposal, Status, Trial
 from agent.task import Task
 from agent.tracking import WandbTracker, composed_config
 from agent.wandb_runs import COMPLETE, curve_rows, nested
@@ -40,7 +40,17 @@ def read_back(folder: Path) -> dict[str, dict[str, Any]]:
     """Run name -> {"run", "summary", "history", "metrics", "path"}, for every run that was written."""
     found = {}
     for path in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        # what `wandb leet inspect` starts
+        command = [
+            get_core_path(),
+            "leet",
+            "inspect",
+            "--no-observability",
+            "--json",
+            "--run-file",
+            str(path),
+            str(folder),
+        ]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         records = [json.loads(line) for line in lines]
         run = next(record["run"] for record in records if record["type"] == "run")
@@ -53,7 +63,9 @@ def read_back(folder: Path) -> dict[str, dict[str, Any]]:
             "summary": summary,
             "history": [record["history"]["item"] for record in records if record["type"] == "history"],
             "axes": {
-                record["metric"].get("name") or record["metric"]["glob_name"]: record["metric"].get("step_metric")
+                record["metric"].get("name") or record["metric"]["glob_name"]: record["metric"].get(
+                    "step_metric"
+                )
                 for record in records
                 if record["type"] == "metric"
             },
@@ -159,7 +171,9 @@ def test_resumed_study_adds_what_is_missing_and_has_one_curve(tmp_path: Path) ->
     assert all(run["whole"] for run in found.values())
     assert [row["best/over_trials"] for row in found["story"]["history"]] == [100.0, 90.0, 90.0, 90.0, 80.0]
     ids = {name: run["run"]["run_id"] for name, run in found.items()}
-    assert {ids["story/0"], ids["story"]} <= {path.name.split("-", 3)[3].removesuffix("-1") for path in before.values()}
+    assert {ids["story/0"], ids["story"]} <= {
+        path.name.split("-", 3)[3].removesuffix("-1") for path in before.values()
+    }
     assert found["story/0"]["path"].parent in before.values(), "what was whole is not written again"
 
 
@@ -265,31 +279,19 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
 
 def test_composed_config_is_the_run_without_what_the_runner_sets() -> None:
     of = composed_config(Task.load(FAKE / "task.yaml", FAKE))
-    ran = ScriptedTrial.completed({"optimizer.lr": 0.25})
+    ran = ended({"optimizer.lr": 0.25}, "completed")
     config = of(ran)
     assert config["optimizer.lr"] == 0.25
     assert config["model.activation"] in ("tanh", "relu")
     assert not {key for key in config if key.startswith("run.") or key in ("seed", "data.sealed")}
-    rejected = ScriptedTrial.rejected({"optimizer.lr": "${oc.env:HOME}"})
+    rejected = ended({"optimizer.lr": "${oc.env:HOME}"}, "rejected")
     assert of(rejected) == {"proposed.optimizer.lr": "${oc.env:HOME}"}
 
 
-class ScriptedTrial:
-    """Trials that need no ledger."""
-
-    @staticmethod
-    def completed(overrides: dict[str, Any]) -> Trial:
-        from agent.records import Outcome
-
-        return Trial(1, Proposal(overrides), overrides, Outcome("completed", 1.0))
-
-    @staticmethod
-    def rejected(overrides: dict[str, Any]) -> Trial:
-        from agent.records import Outcome
-
-        return Trial(1, Proposal(overrides), overrides, Outcome("rejected"))
+def ended(overrides: dict[str, Any], status: Status) -> Trial:
+    return Trial(1, Proposal(overrides), overrides, Outcome(status))
 
 
 def test_rows_of_a_trial_without_curve_and_nesting() -> None:
-    assert curve_rows(ScriptedTrial.completed({})) == []
+    assert curve_rows(ended({}, "completed")) == []
     assert nested({"a.b.c": 1, "a.d": [2], "e": None}) == {"a": {"b": {"c": 1}, "d": [2]}, "e": None}
