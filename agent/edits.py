@@ -24,13 +24,14 @@ def edited(root: Path, edits: Sequence[Edit], editable: Editable) -> dict[str, b
     """The new content of each file that the edits touch, in order; nothing is written. Raises EditError."""
     if len(edits) > editable.most_edits:
         raise EditError(f"{len(edits)} edits; at most {editable.most_edits} in a proposal")
+    for edit in edits:
+        _check(edit, editable)
     size = sum(len(edit.old) + len(edit.new) for edit in edits)
     if size > editable.most_edit_bytes:
         raise EditError(f"edits of {size} characters; at most {editable.most_edit_bytes} in a proposal")
     before: dict[str, str] = {}
     after: dict[str, str] = {}
     for edit in edits:
-        _check(edit, editable)
         if edit.path not in after:
             before[edit.path] = after[edit.path] = read_file(root, edit.path, editable.most_file_bytes)
         after[edit.path] = _replaced(edit, after[edit.path])

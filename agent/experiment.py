@@ -1,4 +1,4 @@
-"""One trial: a validated proposal in its workspace goes in; it is run, compared and decided; outcome and verdict come out.
+"""One trial: a checked proposal in its workspace goes in; it is run and compared; outcome and verdict come out.
 
 Runs are fold by fold, since a fold's training split holds the other folds' validation pairs: a run sees one only.
 """
@@ -24,7 +24,8 @@ Point = Mapping[str, float]
 class Workplace(Protocol):
     """Where code stands that can be run: the candidate's, or for a moment the recipe's."""
 
-    path: Path
+    @property
+    def path(self) -> Path: ...
 
     def candidate(self) -> None: ...
 
@@ -45,7 +46,7 @@ class Record:
     """What a trial has done so far; `note` writes it to the ledger as it grows."""
 
     note: Note
-    charges: Charges = Charges()
+    charges: Charges = field(default_factory=Charges)
     measurements: list[Measurement] = field(default_factory=list)
     # the recipe measured again on a fresh seed, charged to the trial that needed it
     of_recipe: list[Measurement] = field(default_factory=list)
@@ -74,7 +75,9 @@ class Experiment:
     stop: threading.Event
     now: Callable[[], float] = time.monotonic
 
-    def reference(self, workplace: Workplace, arguments: Sequence[str], folder: Path, record: Record) -> Outcome:
+    def reference(
+        self, workplace: Workplace, arguments: Sequence[str], folder: Path, record: Record
+    ) -> Outcome:
         """The recipe that every study starts from, on as many seeds as the acceptance rule wants."""
         workplace.recipe()
         for seed in self.seeds[: self.acceptance.floor_seeds]:
@@ -102,13 +105,15 @@ class Experiment:
             if done == early < len(self.runner.task.folds) and hopeless:
                 return self._hopeless(record, recipe)
         measured = list(recipe.measurements)
-        for reruns, seed in enumerate([*self.seeds[1:], None]):
-            decision = self.acceptance.decide(record.measurements, measured, noise)
-            if decision.action != "rerun" or seed is None:
+        decision = self.acceptance.decide(record.measurements, measured, noise)
+        reruns = 0
+        for seed in self.seeds[1:]:
+            if decision.action != "rerun":
                 break
-            problem = self._again(workplace, arguments, recipe, measured, seed, folder, record)
-            if problem:
+            if problem := self._again(workplace, arguments, recipe, measured, seed, folder, record):
                 return problem, _not_kept(recipe, problem.reason)
+            reruns += 1
+            decision = self.acceptance.decide(record.measurements, measured, noise)
         return _completed(record), _verdict(decision, recipe, reruns)
 
     def _again(
@@ -195,6 +200,8 @@ def _not_kept(recipe: Recipe, reason: str) -> Verdict:
     return Verdict("reverted", compared_with=recipe.number, reason=reason)
 
 
-def arguments_of(base: Sequence[str], overrides: Mapping[str, Value], quote: Callable[[Value], str]) -> list[str]:
+def arguments_of(
+    base: Sequence[str], overrides: Mapping[str, Value], quote: Callable[[Value], str]
+) -> list[str]:
     """The command line of a recipe: the task's base and the complete overrides."""
     return [*base, *(f"{key}={quote(value)}" for key, value in sorted(overrides.items()))]

@@ -69,7 +69,7 @@ class Loop:
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.monotonic
     # charged by the searcher while it thinks about the trial that is being asked for
-    thinking: Charges = Charges()
+    thinking: Charges = field(default_factory=Charges)
 
     def run(self) -> str:
         """Runs until the budget is used, the searcher has no more, or `stop` is set; returns why it ended.
@@ -126,9 +126,7 @@ class Loop:
         began = self.now()
         checked = self._checked(proposal, recipe)
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
-        number = self.ledger.start(
-            proposal, overrides=overrides, **self._as_optuna(proposal), owner=self.owner
-        )
+        number = self._start(proposal, overrides)
         record = self._record(number, thinking + Charges(self.now() - began))
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
@@ -144,8 +142,7 @@ class Loop:
         try:
             if proposal.invalid:
                 raise Rejected(proposal.invalid)
-            space = self.space if proposal.params else None
-            checked = validate(self.workspace.task, base, proposal.overrides, space)
+            checked = validate(self.workspace.task, base, proposal.overrides, self.space)
             self.workspace.revert()
             self.workspace.apply(proposal.edits)
         except (Rejected, EditError) as error:
@@ -200,7 +197,7 @@ class Loop:
         """Trial 0: what every study starts from, on several training seeds, which also shows the noise."""
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
-        number = self.ledger.start(proposal, overrides={}, **self._as_optuna(proposal), owner=self.owner)
+        number = self._start(proposal, {})
         self.ledger.note(number, fingerprint=checked.fingerprint(self.workspace.code_hash()))
         record = self._record(number, Charges())
         trial = Trial(number, proposal, {}, commit=self.workspace.head())
@@ -260,7 +257,11 @@ class Loop:
         """Ends what a killed process left: kept if its commit is there, interrupted and charged otherwise."""
         for trial in self.ledger.unfinished():
             decided = self.ledger.progress(trial.number).get("decided")
-            committed = [entry["commit"] for entry in self.workspace.log() if entry.get("Lab-Trial") == str(trial.number)]
+            committed = [
+                entry["commit"]
+                for entry in self.workspace.log()
+                if entry.get("Lab-Trial") == str(trial.number)
+            ]
             if decided and committed:
                 self.ledger.finish(replace(from_json(Trial, decided), commit=committed[0]))
             else:
@@ -268,14 +269,16 @@ class Loop:
         if self.ledger.trials():
             self.ledger.log("resumed", owner=self.owner)
 
-    def _as_optuna(self, proposal: Proposal) -> Mapping[str, object]:
-        """Params and distributions for Optuna's dashboard: the part of the space that the proposal sets."""
-        params: dict[str, Value] = {}
-        values = {**self.space.defaults, **proposal.overrides} if proposal.base == "reference" else proposal.overrides
-        for key, value in values.items():
-            if key in self.space.distributions and self.space.outside(key, value) is None:
-                params[key] = value
-        return {"params": params, "distributions": {key: self.space.distributions[key] for key in params}}
+    def _start(self, proposal: Proposal, overrides: Mapping[str, Value]) -> int:
+        """The trial's first line in the ledger, its params as Optuna's dashboard shows them."""
+        params = proposal.params or {**self.space.defaults, **overrides}
+        return self.ledger.start(
+            proposal,
+            overrides=overrides,
+            params=params,
+            distributions=self.space.distributions,
+            owner=self.owner,
+        )
 
     def _keep_files(self, trial: Trial) -> None:
         """runs/<study>/<trial>/: the edits as a diff, for people and the report."""

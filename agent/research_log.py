@@ -1,4 +1,4 @@
-"""A kept trial goes in, its commit message comes out, so that `git log lab/<study>` reads as the research log."""
+"""A kept trial goes in, its commit message comes out: `git log lab/<study>` reads as the research log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
 
-from agent.records import Trial, Value
+from agent.records import Outcome, Trial, Value, Verdict
 
 WIDTH = 72
 
@@ -20,10 +20,9 @@ def commit_message(
 ) -> str:
     """The message of `trial`, which replaces the recipe `before`.
 
-    defaults: the reference's values, for keys that the recipe before did not set. Text written by a searcher is
-    wrapped into paragraphs of its own, so that it can neither end the message nor pose as a trailer.
+    defaults: the reference's values, for keys that the recipe before did not set. Text written by a searcher
+    is wrapped into a paragraph of its own, so that it can neither end the message nor pose as a trailer.
     """
-    assert trial.outcome is not None and trial.verdict is not None
     changed = changes(trial, before, defaults)
     files = sorted({edit.path for edit in trial.proposal.edits})
     what = "; ".join([*changed, *(f"edit {path}" for path in files)]) or "no change"
@@ -46,32 +45,38 @@ def changes(trial: Trial, before: Trial, defaults: Mapping[str, Value]) -> list[
 
 
 def _figures(trial: Trial, before: Trial, changed: list[str], files: list[str]) -> list[str]:
-    assert trial.outcome is not None and trial.verdict is not None
+    outcome, verdict = _judged(trial)
     lines = [f"score    {_score(trial)} (before: {_score(before)}, trial {before.number})"]
     by_seed: dict[int, list[str]] = defaultdict(list)
-    for item in sorted(trial.outcome.measurements, key=lambda item: (item.seed, item.fold)):
+    for item in sorted(outcome.measurements, key=lambda item: (item.seed, item.fold)):
         by_seed[item.seed].append(f"{item.score:.6g}")
     lines += [f"folds    {' '.join(scores)} (seed {seed})" for seed, scores in by_seed.items()]
-    if trial.verdict.delta is not None:
-        lines.append(f"delta    {trial.verdict.delta:+.4g} on the same seeds and folds")
-    if trial.verdict.probability is not None:
-        lines.append(f"P(gain)  {trial.verdict.probability:.3f}")
+    if verdict.delta is not None:
+        lines.append(f"delta    {verdict.delta:+.4g} on the same seeds and folds")
+    if verdict.probability is not None:
+        lines.append(f"P(gain)  {verdict.probability:.3f}")
     lines += [f"changed  {line}" for line in changed]
     return lines + [f"edited   {path}" for path in files]
 
 
 def _trailers(study: str, trial: Trial) -> list[str]:
-    assert trial.outcome is not None and trial.verdict is not None
+    _, verdict = _judged(trial)
     values = {
         "Study": study,
         "Trial": trial.number,
         "Score": _score(trial),
-        "Probability": "" if trial.verdict.probability is None else f"{trial.verdict.probability:.4f}",
+        "Probability": "" if verdict.probability is None else f"{verdict.probability:.4f}",
         "Searcher": trial.proposal.searcher,
         "Category": trial.proposal.category,
         "Seconds": f"{trial.charges.seconds:.0f}",
     }
     return [f"Lab-{key}: {_plain(str(value))}" for key, value in values.items() if str(value)]
+
+
+def _judged(trial: Trial) -> tuple[Outcome, Verdict]:
+    if trial.outcome is None or trial.verdict is None:
+        raise ValueError(f"trial {trial.number} has no outcome or no verdict yet: nothing to write about")
+    return trial.outcome, trial.verdict
 
 
 def _score(trial: Trial) -> str:

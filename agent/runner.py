@@ -164,7 +164,9 @@ class Runner:
         inside = f"{self.task.package.path}/{self.task.package.name}"
         if claimed in (f"{CODE}/{inside}", str(code / inside)):
             return ""
-        return f"ran {self.task.package.name} from {claimed[:200]}, not from the workspace: nothing was measured"
+        return (
+            f"ran {self.task.package.name} from {claimed[:200]}, not from the workspace: nothing was measured"
+        )
 
 
 def _exit(finished: Finished) -> str:

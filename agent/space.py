@@ -99,16 +99,6 @@ class Space:
             return f"{value:g} is not in [{distribution.low:g}, {distribution.high:g}]"
         return None
 
-    def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """The knobs among `values` whose condition holds, by the reference where none is given."""
-
-        def holds(condition: Condition | None) -> bool:
-            if condition is None:
-                return True
-            return values.get(condition.key, self.defaults[condition.key]) == condition.value
-
-        return {key: value for key, value in values.items() if holds(self.conditions.get(key))}
-
 
 def _distribution(knob: Any, where: str) -> BaseDistribution:
     kind = knob.get("type") if isinstance(knob, Mapping) else None

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from agent.acceptance import from_config
 from agent.composition import composed
 from agent.experiment import Experiment
-from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
+from agent.ledger import Ledger, Owner, StudySpec
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
@@ -29,9 +29,7 @@ from agent.workspace import Workspace
 PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
 
 
-def open_study(
-    config: DictConfig, root: Path, stack: ExitStack, observers: Sequence[Observer] = ()
-) -> Loop:
+def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequence[Observer] = ()) -> Loop:
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
@@ -45,8 +43,13 @@ def open_study(
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
-    ledger = open_ledger(config, root).study(plain["study"], create=spec_of(plain, task, budget, sandbox))
-    workspace = stack.enter_context(_workspace(task, plain["study"], runs, ledger))
+    studies = open_ledger(config, root)
+    known = plain["study"] in studies.studies()
+    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox))
+    # a branch without a study in the ledger is somebody else's, and `create` refuses to touch it
+    begun = known and Workspace.exists(task, plain["study"])
+    enter = Workspace.open if begun else Workspace.create
+    workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
     runner = Runner(
         task=task,
@@ -58,8 +61,8 @@ def open_study(
     )
     return Loop(
         ledger=ledger,
-        searcher=instantiate(
-            config.searcher, space=space, seed=plain["seed"], direction=task.direction, _convert_="all"
+        searcher=instantiate(config.searcher, _convert_="all")(
+            space=space, seed=plain["seed"], direction=task.direction
         ),
         space=space,
         experiment=Experiment(runner, acceptance, plain["training_seeds"], stop),
@@ -108,17 +111,11 @@ def run_environment(threads: int | None) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "disabled",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _workspace(task: Task, study: str, runs: Path, ledger: StudyLedger) -> Workspace:
-    """The study's branch; a branch without any trial in the ledger is somebody else's."""
-    if Workspace.exists(task, study) and ledger.trials():
-        return Workspace.open(task, study, runs)
-    return Workspace.create(task, study, runs)
 
 
 def _installed(name: str) -> bool:

@@ -70,7 +70,8 @@ class Task:
     groups: config groups that a proposal may choose from, with the choices; all others are locked.
     masked: paths hidden from a sandboxed run, though the workspace holds them.
     check(config): raises ValueError with the key, the value and what is allowed.
-    seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)].
+    seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)]; called again with
+    the same `out_root` it gives what is there.
     judge(embeddings, key): metrics, `metric` among them; raises ValueError with a reason.
     """
 
@@ -114,7 +115,7 @@ class Task:
         task = cls(
             root=root.resolve(),
             command=reader.texts("command", least=1),
-            base=reader.texts("base", pattern=OVERRIDE),
+            base=reader.assignments("base"),
             arguments=reader.texts("arguments", pattern=OVERRIDE),
             locked=reader.texts("locked"),
             masked=reader.texts("masked", relative=True),
@@ -168,6 +169,10 @@ class Task:
                 return pattern
         return None
 
+    def masked_paths(self) -> list[Path]:
+        """What of `masked` is there: files and folders below `root` that a sandboxed run must not see."""
+        return sorted(path for pattern in self.masked for path in self.root.glob(pattern))
+
     def function(self, role: Literal["check", "judge", "seal"]) -> Callable[..., Any]:
         """Imports the task's host function. Raises TaskError if it is not there."""
         dotted: str = getattr(self, role)
@@ -218,6 +223,16 @@ class _Reader:
             if relative and not _inside(item):
                 raise self.error(key, "paths inside the workspace")
         return tuple(value)
+
+    def assignments(self, key: str) -> tuple[str, ...]:
+        """A mapping of config keys or groups to values, as `key=value`."""
+        value = self.values.get(key)
+        plain = isinstance(value, Mapping) and all(
+            isinstance(item, bool | int | float | str) for item in value.values()
+        )
+        if not isinstance(value, Mapping) or not plain:
+            raise self.error(key, "a mapping of config keys or groups to plain values")
+        return tuple(f"{name}={item}" for name, item in value.items())
 
     def number(self, key: str, low: int) -> int:
         value = self.values.get(key)

@@ -20,14 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
+from omegaconf import OmegaConf
 
 from agent.edits import edited
 from agent.git import Git, GitError, common_dir
 from agent.records import Edit, Value
 from agent.task import Task
 
-STUDY = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", re.ASCII)
+STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 LOCK_SECONDS = 20.0
 
 
@@ -108,7 +108,7 @@ class Workspace:
         git("add", "--force", "--", self.task.recipe.file, *sorted(self._touched))
         tree = git("write-tree")
         commit = git("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
-        git("update-ref", "-m", message.splitlines()[0], f"refs/heads/{self.branch}", commit, parent)
+        git("update-ref", "-m", "lab: keep", f"refs/heads/{self.branch}", commit, parent)
         self.revert()
         return commit
 
@@ -201,7 +201,7 @@ class Workspace:
         """A fresh worktree at `commit`; the branch comes last, so that a study exists whole or not at all."""
         self._remove_stale_locks()
         self._discard()
-        self._repo("worktree", "add", "--quiet", "--detach", "--no-track", str(self.path), commit)
+        self._repo("worktree", "add", "--quiet", "--detach", str(self.path), commit)
         if not self.head():
             self._repo("update-ref", f"refs/heads/{self.branch}", commit, "0" * len(commit))
         self.revert()
@@ -236,14 +236,15 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
             for section in sections:
                 node = node.setdefault(section, {})  # type: ignore[assignment]
             node[name] = recipe[key]
-    body = yaml.safe_dump(nested, sort_keys=False) if nested else ""
+    # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
+    body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
     return f"# @package _global_\n# Written by the lab. {command}\n{body}"
 
 
 def _locked(root: Path, study: str) -> int:
     """An exclusive lock on the study; waits for a killed study's last git command."""
     if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
-        raise WorkspaceError(f"study {study!r}: expected a short name of a-z, 0-9, -, _ and single dots")
+        raise WorkspaceError(f"study {study!r}: expected a short name of letters, digits, -, _ and single dots")
     folder = root / study
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "workspace.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -3,8 +3,8 @@
     python scripts/show_data.py [--root data/synthetic] [--split train] [--count 12] [--seed 0]
                                 [--out data_samples.png]
 
-All samples are hung in rows with their captions; the first of them (--annotated) again below, once with the
-boxes of each phrase and once under the heatmap that the expert is given.
+All samples are hung in rows with their captions; those with most phrases (--annotated) again below,
+once with the boxes of each phrase and once under the heatmap that the expert is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 from eclip.data.heatmap import boxes_to_heatmap
 from eclip.data.odvg import Record, read_split
 
-WIDTH, MARGIN, GAP, ROW = 1480, 56, 30, 236  # pixels; ROW is the prints' height before a row is justified
+WIDTH, MARGIN, GAP = 1480, 56, 30  # pixels
+ROW, PAIR_ROW = 256, 190  # how high prints hang, and pairs of them, before a row is justified
 PAPER, INK, FAINT, RULE = (240, 229, 207), (38, 34, 44), (122, 108, 92), (206, 190, 160)
 BOX_COLOURS = [(196, 52, 36), (24, 72, 136), (38, 110, 74), (124, 62, 140), (190, 126, 24), (20, 20, 28)]
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -129,14 +130,15 @@ def compose(records: list[Record], annotated: int, title: str) -> Image.Image:
     y = heading(sheet, 34, title, "each with its caption")
     for row in rows_of([caption_plate(record) for record in records], ROW):
         y = hang(sheet, row, y, font(17, "Italic"))
-    if annotated:
+    richest = sorted(records, key=lambda record: -len(record.regions))[:annotated]
+    if richest:
         y = heading(
             sheet,
             y + 8,
             "Phrases, boxes and what the expert sees",
             "heatmap: a gaussian for each box, the maximum over boxes",
         )
-        for row in rows_of([annotated_plate(record) for record in records[:annotated]], ROW):
+        for row in rows_of([annotated_plate(record) for record in richest], PAIR_ROW):
             y = hang(sheet, row, y, font(18))
     return sheet.crop((0, 0, WIDTH, y + 8))
 
@@ -148,14 +150,14 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("data/synthetic"))
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
     parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--annotated", type=int, default=4, help="how many of them to show again with boxes")
+    parser.add_argument("--annotated", type=int, default=3, help="how many of them to show again with boxes")
     parser.add_argument("--seed", type=int, default=0, help="which prints are drawn from the split")
     parser.add_argument("--out", type=Path, default=Path("data_samples.png"))
     wanted = parser.parse_args()
     records = read_split(wanted.root, wanted.split, on_error="raise").records
     sample = random.Random(wanted.seed).sample(list(records), min(wanted.count, len(records)))
-    title = f"{len(sample)} of {len(records):,} prints · {wanted.root.name}, {wanted.split}"
-    compose(sample, wanted.annotated, title).save(wanted.out, quality=82, optimize=True)
+    title = f"{len(sample)} of {len(records):,} prints ({wanted.root.name}, {wanted.split})"
+    compose(sample, wanted.annotated, title).save(wanted.out, quality=77, optimize=True)
     print(f"{wanted.out}: {title}")
 
 

@@ -35,8 +35,6 @@ def closing(trial: Trial) -> dict[str, Any]:
     return {
         "status": trial.outcome.status,
         "verdict": trial.verdict.decision if trial.verdict else "",
-        "seconds": trial.charges.seconds,
-        "usd": trial.charges.usd,
         "result": {name: to_json(getattr(trial, name)) for name in parts},
     }
 

@@ -17,6 +17,8 @@ Not covered:
   killed when the machine as a whole is left with less than 4 % of its memory.
 - Polled limits are exceeded by what fits between two looks: memory 0.1 s, disk 0.3 s. CPU time of children
   whose parent refuses to wait for them is lost from the sum; the wall clock still holds.
+- A supervisor killed by SIGKILL in the millisecond in which bubblewrap starts may leave an idle process, in
+  which nothing of the payload runs; the next check() removes it.
 - Unlinked files that are neither open nor mapped, but in flight inside a socket, count only through the
   file system's free space, of which 256 MiB are kept.
 - An ordinary user's payload shares its user with process 1 of its own sandbox. If it takes that process over

@@ -76,7 +76,12 @@ def view_arguments(view: View, data: Mapping[str, int], empty: Mapping[str, int]
     folders = [*view.interpreter, *view.libraries, Path(_HARDWARE)]
     mounts = [*(Mount(folder, str(folder)) for folder in folders), *view.mounts]
     for mount in sorted(mounts, key=lambda m: m.target.count("/")):
-        arguments += [*_parents(mount.target, mounts), "--ro-bind", str(mount.source), mount.target]
+        arguments += [
+            *_parents(mount.target, mounts),
+            "--ro-bind",
+            str(mount.source.absolute()),
+            mount.target,
+        ]
     arguments += [*_parents(RUN_DIR, mounts), "--bind", str(view.run_dir), RUN_DIR]
     for path, is_folder in masked_sources(view.masked, view.mounts).items():
         if is_folder:

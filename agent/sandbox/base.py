@@ -66,7 +66,8 @@ class Mount:
 class Finished:
     """How a run ended. Everything in it was measured from outside, but for two claims of untrusted code.
 
-    returncode: None when the supervisor killed the run. A claim: untrusted code chooses it.
+    returncode: None when the supervisor killed the run, or, with killed_by None too, when something else on
+        the machine killed the sandbox itself. A claim: untrusted code chooses it.
         128 + n stands for death by signal n, 126 and 127 for a command that could not be executed.
     killed_by: the limit that ended the run, "stop" for the caller's event, None for a run that ended itself.
     seconds: from the first instruction of the command to the last process gone.

@@ -19,6 +19,7 @@ from agent.sandbox.devices import Gpus, gpu_devices
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.launch import Started, start
 from agent.sandbox.log import Log
+from agent.sandbox.strays import sweep_strays
 from agent.sandbox.supervise import Supervisor
 from agent.sandbox.watch import Watch
 
@@ -37,7 +38,11 @@ class Bubblewrap:
         self._libraries = tuple(Path(folder) for folder in libraries)
 
     def check(self) -> None:
-        """Start the interpreter inside once, and look at what it is allowed. Raises SandboxUnavailable."""
+        """Start the interpreter inside once, and look at what it is allowed. Raises SandboxUnavailable.
+
+        Also clears away what a supervisor killed during a start may have left on this machine.
+        """
+        sweep_strays()
         probe = (
             "import os; status = open('/proc/self/status').read(); "
             "assert os.getuid(), 'still root'; "

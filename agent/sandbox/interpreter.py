@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.sandbox.base import SandboxUnavailable
 
 # expanduser gives "~" for a user without a home, where Path.home() raises
-_TOO_MUCH = tuple(map(Path, (os.path.expanduser("~"), "/home", "/root", "/etc", "/var", "/tmp", "/opt")))
+_TOO_MUCH = tuple(map(Path, (os.path.expanduser("~"), "/home", "/root", "/etc", "/var", "/tmp", "/opt")))  # noqa: PTH111
 
 
 def interpreter_folders() -> tuple[Path, ...]:

@@ -17,8 +17,9 @@ from agent.sandbox.account import drop_command
 from agent.sandbox.arguments import View, etc_files, masked_sources, view_arguments
 from agent.sandbox.base import Limits, SandboxUnavailable
 from agent.sandbox.processes import NamespaceProcesses
-from agent.sandbox.refusals import NOT_INSTALLED, explain
+from agent.sandbox.refusals import explain, not_installed
 from agent.sandbox.seccomp import filter_program
+from agent.sandbox.strays import supervisor_mark
 from agent.sandbox.text import clean_text
 
 # Everything is isolated but the user namespace, which only an ordinary user needs and may have.
@@ -26,9 +27,7 @@ _ISOLATION = (
     *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
 )
-# An ordinary user's payload could overwrite bubblewrap's own process 1, which no seccomp filter binds; the
-# shell that takes its place is bound.
-_AS_USER = ("--unshare-user", "--disable-userns", "--as-pid-1")
+_AS_USER = ("--unshare-user", "--disable-userns")
 # Root stays root until every bind source is open, then becomes nobody (account.py). Process 1 stays root's:
 # the payload cannot touch it.
 _AS_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
@@ -76,7 +75,7 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
     """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise NOT_INSTALLED
+        raise not_installed()
     with ExitStack() as stack:
         passed = [_content(stack, filter_program(platform.machine()))]
         data = {name: _content(stack, content) for name, content in etc_files(view.uid).items()}
@@ -101,6 +100,9 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
         stack.enter_context(process)
         # bubblewrap's death is the namespace's: --die-with-parent
         stack.callback(process.kill)
+        assert process.stdout is not None
+        # programs may open /dev/stdout anew, and then it must be theirs
+        os.fchown(process.stdout.fileno(), view.uid, -1)
         yield _await_ready(stack, process, status)
 
 
@@ -112,7 +114,10 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
         process.kill()
         process.wait()
         raise explain(clean_text(line + process.stdout.read()))
-    first = json.loads(os.read(status, 4096).splitlines()[0])["child-pid"]
+    said = os.read(status, 4096).splitlines()
+    if not said:
+        raise explain("it reported no process, so what answers to `bwrap` is something else")
+    first = json.loads(said[0])["child-pid"]
     try:
         processes = NamespaceProcesses(first, parent=process.pid)
     except OSError as error:
@@ -160,7 +165,7 @@ def _prlimit(limits: Limits) -> list[str]:
 
 def _content(stack: ExitStack, content: bytes) -> int:
     """A descriptor at the beginning of a memory file with `content`."""
-    descriptor = os.memfd_create("sandbox")
+    descriptor = os.memfd_create(supervisor_mark())
     stack.callback(os.close, descriptor)
     view = memoryview(content)
     while view:

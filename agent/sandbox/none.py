@@ -68,7 +68,7 @@ class Unsandboxed:
             tree = MarkedProcesses(process, mark)
             assert process.stdout is not None
             try:
-                watch = Watch(tree, limits, folder)
+                watch = Watch(tree, limits, folder, _host_memory)
                 killed_by = Supervisor(tree, watch, process.stdout.fileno(), log, limits).supervise(stop)
             finally:
                 tree.kill()
@@ -131,10 +131,17 @@ class MarkedProcesses:
         return not self._alive()
 
     def _alive(self) -> list[psutil.Process]:
-        for process in list(self._known):
-            with suppress(psutil.Error):
-                self._known.update(process.children(recursive=True))
-        self._known = {process for process in self._known if _runs(process)}
+        """Those known, and their descendants by one look at the machine's processes, that still run."""
+        children: dict[int, list[psutil.Process]] = {}
+        for process in psutil.process_iter(["ppid"]):
+            children.setdefault(process.info["ppid"], []).append(process)
+        found = {process for process in self._known if _runs(process)}
+        pending = list(found)
+        while pending:
+            new = set(children.get(pending.pop().pid, ())) - found
+            found |= new
+            pending += new
+        self._known = {process for process in found if _runs(process)}
         return list(self._known)
 
     def _marked(self) -> Iterator[psutil.Process]:
@@ -142,6 +149,11 @@ class MarkedProcesses:
             with suppress(psutil.Error, OSError):
                 if process.environ().get(_MARK) == self._mark:
                     yield process
+
+
+def _host_memory() -> tuple[int, int]:
+    memory = psutil.virtual_memory()
+    return memory.total, memory.available
 
 
 def on_host(text: str, paths: Mapping[str, str]) -> str:
@@ -153,9 +165,7 @@ def on_host(text: str, paths: Mapping[str, str]) -> str:
 
 def _environment(environment: Mapping[str, str], paths: Mapping[str, str], mark: str) -> dict[str, str]:
     """The caller's mapping and what programs need to start; nothing else, so keys and tokens do not leak."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "USER", "TMPDIR") if name in os.environ
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     given = {name: on_host(value, paths) for name, value in environment.items()}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **given, _MARK: mark}
 

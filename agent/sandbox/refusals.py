@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from agent.sandbox.base import SandboxUnavailable
 
-NOT_INSTALLED = SandboxUnavailable(
-    "bubblewrap is not installed: no `bwrap` on PATH",
-    "apt-get install bubblewrap (0.8 or newer)",
-)
 _DOCKER = (
     "in a container, start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 )
@@ -57,6 +53,13 @@ _KNOWN = (
 _SAME = {"RTM_NEWADDR": "setting up uid map", "Failed to make / slave": "Creating new namespace failed"}
 
 
+def not_installed() -> SandboxUnavailable:
+    """There is no bubblewrap."""
+    return SandboxUnavailable(
+        "bubblewrap is not installed: no `bwrap` on PATH", "apt-get install bubblewrap (0.8 or newer)"
+    )
+
+
 def explain(output: str) -> SandboxUnavailable:
     """The known reason behind bubblewrap's error text, with the text itself."""
     text = output.strip()
@@ -68,7 +71,7 @@ def explain(output: str) -> SandboxUnavailable:
             return _explained(symptom, text)
     return SandboxUnavailable(
         f"bubblewrap did not start: {text or 'no message'}",
-        "run the command of docs/sandbox.md by hand, or choose sandbox=none knowingly",
+        "see whether `bwrap --unshare-all --ro-bind / / true` runs, or choose sandbox=none knowingly",
     )
 
 

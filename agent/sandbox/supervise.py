@@ -46,7 +46,7 @@ class Supervisor:
             self._selector.register(wake, selectors.EVENT_READ)
 
     def supervise(self, stop: threading.Event | None, clock: Clock = time.monotonic) -> KilledBy | None:
-        """Return when nothing of the run is left; on any exception kill it first."""
+        """Return when nothing of the run is left. An exception leaves it to the caller to kill the run."""
         began = clock()
         killed_by: KilledBy | None = None
         try:
@@ -56,15 +56,10 @@ class Supervisor:
                     killed_by = self._reason(now, stop)
                 if killed_by is not None:
                     self._processes.kill()
-                self._wait(
-                    max(0.0, min(self._watch.next_due() - now, _STOP_EVERY)) if not killed_by else 0.05
-                )
-        finally:
-            while not self._processes.gone():
-                self._processes.kill()
-                self._wait(_AFTER_KILL)
+                self._wait(_AFTER_KILL if killed_by else min(self._watch.next_due() - now, _STOP_EVERY))
             while self._output_open and self._read():
                 pass
+        finally:
             self._selector.close()
         return killed_by or self._reason_after_the_end()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.sandbox.base import KilledBy, Limits
@@ -19,15 +20,22 @@ _DISK_RESERVE_BYTES = 256 * 2**20
 
 
 class Watch:
-    """Polls one run. Times are seconds since the run's start, given by the caller."""
+    """Polls one run. Times are seconds since the run's start, given by the caller.
+
+    run_dir: an open descriptor. host_memory: the machine's total and available bytes.
+    """
 
     def __init__(
-        self, processes: Processes, limits: Limits, run_dir: int, meminfo: Path = Path("/proc/meminfo")
+        self,
+        processes: Processes,
+        limits: Limits,
+        run_dir: int,
+        host_memory: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         self._processes = processes
         self._limits = limits
         self._run_dir = run_dir
-        self._meminfo = meminfo
+        self._host_memory = host_memory or linux_memory
         self._device = os.fstat(run_dir).st_dev
         total, available = self._host_memory()
         self._memory_reserve = min(int(_MEMORY_RESERVE * total), available // 2)
@@ -106,13 +114,15 @@ class Watch:
         figures = os.fstatvfs(self._run_dir)
         return figures.f_bavail * figures.f_frsize
 
-    def _host_memory(self) -> tuple[int, int]:
-        """MemTotal and MemAvailable, bytes."""
-        lines = (line.split() for line in self._meminfo.read_text().splitlines())
-        found = {parts[0]: 1024 * int(parts[1]) for parts in lines if len(parts) > 1}
-        return found["MemTotal:"], found["MemAvailable:"]
+
+def linux_memory() -> tuple[int, int]:
+    """The machine's memory and what of it is available, bytes."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    found = {parts[0]: 1024 * int(parts[1]) for parts in lines if len(parts) > 1}
+    return found["MemTotal:"], found["MemAvailable:"]
 
 
 def _out_of_memory_kills() -> int:
-    lines = Path("/proc/vmstat").read_text().splitlines()
+    path = Path("/proc/vmstat")
+    lines = path.read_text().splitlines() if path.exists() else ()
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

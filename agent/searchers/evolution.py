@@ -135,10 +135,10 @@ def cmaes(
     space: Space,
     seed: int,
     direction: Direction = "minimize",
-    sigma: float = 0.25,
-    population: int | None = None,
+    sigma: float,
+    population: int | None,
 ) -> CmaEsSearcher:
-    """`sigma`: first step size, as a share of each range; `population`: None is 4 + 3 ln(dimension)."""
+    """`sigma`: first step size, as a share of each range; `population`: None is 4 + 3 ln(coordinates)."""
     return CmaEsSearcher(space, seed, direction, sigma, population)
 
 

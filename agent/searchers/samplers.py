@@ -66,18 +66,21 @@ class OptunaSearcher:
             optuna.logging.set_verbosity(level)
         scores = [point.score for point in known if point.score is not None]
         worst = max if self.direction == "minimize" else min
-        study.add_trials([self._frozen(point, worst(scores, default=0.0)) for point in known])
+        placeholder = worst(scores, default=0.0)
+        # a constraint that nothing has violated would only cost the GP a second model
+        constrained = any(point.kind == "infeasible" for point in known)
+        study.add_trials([self._frozen(point, placeholder, constrained) for point in known])
         return study
 
-    def _frozen(self, point: Point, worst: float) -> FrozenTrial:
+    def _frozen(self, point: Point, placeholder: float, constrained: bool) -> FrozenTrial:
         params, distributions = dict(point.params), dict(self.space.distributions)
         if point.kind == "pending":
             return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         return create_trial(
             params=params,
             distributions=distributions,
-            value=worst if point.score is None else point.score,
-            constraints={FAILED: 1.0 if point.kind == "infeasible" else -1.0},
+            value=placeholder if point.score is None else point.score,
+            constraints={FAILED: 1.0 if point.kind == "infeasible" else -1.0} if constrained else None,
         )
 
 
@@ -91,8 +94,8 @@ def tpe(
     space: Space,
     seed: int,
     direction: Direction = "minimize",
-    startup_trials: int = 10,
-    candidates: int = 24,
+    startup_trials: int,
+    candidates: int,
 ) -> OptunaSearcher:
     """Multivariate TPE; `candidates` are drawn from the good points' density for each proposal."""
 
@@ -104,9 +107,7 @@ def tpe(
     return OptunaSearcher("tpe", build, space, seed, direction, startup_trials)
 
 
-def gp(
-    *, space: Space, seed: int, direction: Direction = "minimize", startup_trials: int = 10
-) -> OptunaSearcher:
+def gp(*, space: Space, seed: int, direction: Direction = "minimize", startup_trials: int) -> OptunaSearcher:
     """A Gaussian process with expected improvement. Optuna imports torch for it (about 2 s, once)."""
 
     def build(seed: int) -> BaseSampler:

@@ -31,7 +31,7 @@ def cached_step(model: nn.Module, chunks: Sequence[Chunk], loss_fn: Loss) -> dic
         for chunk in chunks:
             states.append(RandomState.of(chunk))
             passes.append(model(**chunk))
-    # weights cast without gradients must not be met again by the second pass
+    # a weight cast without gradients must not serve the second pass: not all versions of PyTorch see to it
     torch.clear_autocast_cache()
     leaves = {name: join([out[name] for out in passes], name) for name in passes[0]}
     with torch.enable_grad():

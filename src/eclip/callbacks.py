@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from eclip import torchvision_fix  # noqa: F401  # isort: skip
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,9 @@ class BudgetEnd(L.Callback):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.clock.pause()
 
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.clock.pause()
+
 
 class Checkpoint(L.Callback):
     """Writes `path` every `seconds` of training and at a failure; a half-written file never replaces a whole one."""
@@ -62,7 +64,7 @@ class Checkpoint(L.Callback):
         unfinished = self.path.with_suffix(".partial")
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
-            os.replace(unfinished, self.path)
+            unfinished.replace(self.path)
         self._last = time.monotonic()
 
 

@@ -1,15 +1,16 @@
-"""One training step of eCLIP as a LightningModule: a batch goes in, the weights change, points of the curve come out."""
+"""One training step as a LightningModule: a batch goes in, the weights change, points of the curve come out."""
 
 from __future__ import annotations
 
 from eclip import torchvision_fix  # noqa: F401  # isort: skip
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from eclip.accumulate import cached_step
@@ -85,7 +86,7 @@ class ECLIPModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         step, share = self.global_step, self.clock.share(self.global_step)
         dice = self._seed_step(step)
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         rate = self._set_learning_rate(optimizer.optimizer, share)
         generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
         batch = prepare(
@@ -115,14 +116,14 @@ class ECLIPModule(L.LightningModule):
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
         settings = self.optimizer
-        rate = settings.lr * learning_rate_factor(share, settings.warmup, settings.cosine_floor)
+        rate = settings.lr * float(learning_rate_factor(share, settings.warmup, settings.cosine_floor))
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         return rate
 
-    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Outputs:
+    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Inputs:
         """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
-        inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
+        inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
         settings, warm_up = self.expert, self.expert.reconstruction
         if self.model.fusion is None:
             return inputs
@@ -142,10 +143,8 @@ class ECLIPModule(L.LightningModule):
             losses = self.objective(**self.model(**inputs))
             self.manual_backward(losses["loss"])
             return losses
-        chunks = [
-            {key: value[start : start + self.micro_batch] for key, value in inputs.items()}
-            for start in range(0, size, self.micro_batch)
-        ]
+        starts = range(0, size, self.micro_batch)
+        chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
         return cached_step(self.model, chunks, self.objective)
 
     def _clip(self) -> Tensor:
@@ -158,7 +157,7 @@ class ECLIPModule(L.LightningModule):
         due = step % max(1, self.clock.max_steps // CURVE_POINTS) == 0
         if not due and self.device.type != "cpu":
             return
-        loss = float(losses["loss"])
+        loss = float(losses["loss"].detach())
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} at step {step} (learning rate {rate:.3g})")
         if due:
@@ -168,7 +167,7 @@ class ECLIPModule(L.LightningModule):
                 "learning_rate": rate,
                 "logit_scale": float(self.model.scale().detach()),
                 "gradient_norm": float(norm),
-                **{name: float(value) for name, value in losses.items()},
+                **{name: float(value.detach()) for name, value in losses.items()},
             }
             self.curve.append(point)
             for logger in self.loggers:
@@ -204,3 +203,8 @@ class ECLIPModule(L.LightningModule):
         self.curve = state["curve"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def _rows(inputs: Inputs, rows: slice) -> Inputs:
+    """These rows of every tensor; what is no tensor holds for all rows."""
+    return {key: value[rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}

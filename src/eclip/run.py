@@ -1,4 +1,4 @@
-"""One training run: settings go in; every fold is trained, embedded and scored; the run's folder holds what came out."""
+"""One training run: settings go in; folds are trained, embedded and scored; the run's folder holds the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eclip import torchvision_fix  # noqa: F401  # isort: skip
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -21,7 +21,7 @@ from eclip.lightning_module import Diverged, ECLIPModule
 from eclip.loggers import finish, make_loggers
 from eclip.metrics import Array, retrieval_scores
 from eclip.run_directory import Result, RunDirectory, seconds_since_process_start
-from eclip.training import embed_candidates, train_fold
+from eclip.training import build_module, embed_candidates, train_fold
 
 log = logging.getLogger("eclip")
 Embeddings = dict[str, Array]
@@ -52,14 +52,19 @@ class Run:
 
     def fold(self, data: FoldData) -> None:
         """Trains on one fold's training prints under its share of what is left, embeds its validation inputs."""
-        log.info("fold %s: %d to learn from, %d candidates", data.fold, len(data.train_rows_N), data.candidates)
+        log.info(
+            "fold %s: %d to learn from, %d candidates", data.fold, len(data.train_rows_N), data.candidates
+        )
         seconds = self.seconds_left / self._folds_left if self.seconds_left is not None else None
         if not self.result.setup_seconds:
             self.result.setup_seconds = seconds_since_process_start()
-        module, trainer = train_fold(
-            self.settings, data, seconds, self.path, self.console, self.loggers, self.callbacks
-        )
-        self._charge(module, data)
+        module = build_module(self.settings, data, seconds)
+        try:
+            trainer = train_fold(
+                module, self.settings, data, self.path, self.console, self.loggers, self.callbacks
+            )
+        finally:
+            self._charge(module, data)  # a run that diverged has a curve, too
         if data.candidates:
             self._keep(*embed_candidates(trainer, module, data), data)
 
@@ -84,7 +89,9 @@ class Run:
         """Mean rank over the folds; NaN where the pairs are sealed."""
         return float(np.mean([fold["mean_rank"] for fold in self.scores.values()])) if self.scores else np.nan
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> Literal[False]:
         status, reason = _ending(error)
         self.result.status, self.result.reason = status, reason
         self.result.metrics = _over_folds(self.scores)

@@ -56,13 +56,13 @@ class RunDirectory:
         text = json.dumps(content, indent=1, allow_nan=False)
         unfinished = self.path / "result.json.partial"
         unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, self.path / "result.json")
+        unfinished.replace(self.path / "result.json")
 
     def write_embeddings(self, embeddings: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """`embeddings.safetensors`: fold<k>.image and fold<k>.text, (N, D) float32, in the order given."""
         unfinished = self.path / "embeddings.partial"
         save_file({name: np.ascontiguousarray(array) for name, array in embeddings.items()}, unfinished)
-        os.replace(unfinished, self.path / "embeddings.safetensors")
+        unfinished.replace(self.path / "embeddings.safetensors")
 
 
 def thinned(points: Sequence[dict[str, float]], most: int) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Settings and data go in; each fold is trained under its share of the budget, and its validation inputs are embedded."""
+"""Settings and a fold go in; it is trained under its share of the budget, its validation inputs are embedded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
@@ -27,18 +27,24 @@ from eclip.losses import Objective
 from eclip.models.build import build_model
 from eclip.retrieval_metric import Pairs
 
-# Lightning's hints about workers and loggers do not fit data that is gathered from memory
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+# Lightning's hints about workers and validation do not fit data that is gathered from memory and judged at the end
+for hint in (
+    ".*does not have many workers.*",
+    ".*have no `val_dataloader`.*",
+    ".*LeafSpec.*",
+    ".*checkpoint directory.*",
+):
+    warnings.filterwarnings("ignore", message=hint)
 
 
-def module_seed(seed: int, fold: int) -> int:
-    """The seed of everything random in one fold's training, drawn from the run's seed."""
-    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
+def module_seed(seed: int, fold: int | None) -> int:
+    """The seed of everything random in one fold's training (None: the final one), drawn from the run's seed."""
+    return int(np.random.SeedSequence([seed, 0 if fold is None else 1 + fold]).generate_state(1)[0])
 
 
-def build_module(settings: Settings, data: FoldData, clock: BudgetClock) -> ECLIPModule:
+def build_module(settings: Settings, data: FoldData, seconds: float | None) -> ECLIPModule:
     """The model with its weights drawn (or loaded) and everything that a step needs to know."""
+    clock = BudgetClock(settings.trainer.max_steps, seconds)
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
     model = build_model(
@@ -75,26 +81,27 @@ def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, ba
     module.use_evaluation_weights()
     size = min(batch_size, data.candidates)
     batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
-    trainer.validate(module, dataloaders=[DataLoader(side, batch_size=None) for side in batches], verbose=False)
+    trainer.validate(
+        module, dataloaders=[DataLoader(cast(Any, side), batch_size=None) for side in batches], verbose=False
+    )
     with module.retrieval.sync_context():
         return module.retrieval.ordered()
 
 
 def train_fold(
+    module: ECLIPModule,
     settings: Settings,
     data: FoldData,
-    seconds: float | None,
     folder: Path,
     console: Console,
     loggers: Iterable[Any] = (),
     callbacks: Iterable[L.Callback] = (),
-) -> tuple[ECLIPModule, L.Trainer]:
-    """Trains one fold until its steps or its `seconds` are used. Raises Diverged or torch's out-of-memory errors.
+) -> L.Trainer:
+    """Trains `module` until its clock says so. Raises Diverged or torch's out-of-memory errors.
 
     With settings.run.resume, continues from that run's checkpoint of this fold to the same loss curve.
     """
-    clock = BudgetClock(settings.trainer.max_steps, seconds)
-    module = build_module(settings, data, clock)
+    clock = module.clock
     start = _start_of(settings, data.fold)
     prints = PrintsDataModule(
         data,
@@ -102,14 +109,26 @@ def train_fold(
         accumulate=settings.trainer.accumulate,
         seed=module.seed,
         first_step=start["step"],
+        # on a GPU the prints live on the device, if they fit
+        device="cuda" if on_gpu(settings.trainer) else None,
     )
     own: list[L.Callback] = [BudgetEnd(clock, start["seconds"]), BudgetBar(f"fold {data.fold}", console)]
     if settings.run.checkpoint_seconds is not None:
-        own.append(Checkpoint(folder / f"fold{data.fold}.ckpt", settings.run.checkpoint_seconds, clock))
+        own.append(Checkpoint(folder / checkpoint_name(data.fold), settings.run.checkpoint_seconds, clock))
     trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
     if not clock.over(start["step"]):
         trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
-    return module, trainer
+    return trainer
+
+
+def checkpoint_name(fold: int | None) -> str:
+    """The file in a run's folder that one fold is resumed from."""
+    return f"fold{'-final' if fold is None else fold}.ckpt"
+
+
+def on_gpu(settings: Trainer) -> bool:
+    """Whether the run trains on a GPU: when told to, or when there is one."""
+    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
 
 
 def make_trainer(
@@ -118,10 +137,10 @@ def make_trainer(
     """Lightning's Trainer with the budget's rules: steps end it, nothing is validated on the way."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    on_gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
-    half = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu)
+    gpu = on_gpu(settings)
+    half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     return L.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator="gpu" if gpu else "cpu",
         devices=settings.devices,
         precision="bf16-mixed" if half else "32-true",
         max_steps=settings.max_steps,
@@ -138,11 +157,11 @@ def make_trainer(
     )
 
 
-def _start_of(settings: Settings, fold: int) -> dict[str, Any]:
+def _start_of(settings: Settings, fold: int | None) -> dict[str, Any]:
     """Where a resumed run's fold stands: step, training seconds, path of the checkpoint; zeros for a fresh run."""
     if settings.run.resume is None:
         return {"step": 0, "seconds": 0.0, "path": None}
-    path = Path(settings.run.resume) / f"fold{fold}.ckpt"
+    path = Path(settings.run.resume) / checkpoint_name(fold)
     if not path.is_file():
         if Path(settings.run.resume).is_dir():
             return {"step": 0, "seconds": 0.0, "path": None}  # the run ended before this fold began

@@ -84,7 +84,8 @@ def test_no_other_socket_family(lab: Lab) -> None:
     said = lab.attack("""
         AF_PACKET, AF_ALG, AF_VSOCK, AF_NETLINK, AF_BLUETOOTH = 17, 38, 40, 16, 31
         tell(**{str(f): attempt(socket.socket, f, 1, 0) for f in (AF_PACKET, AF_ALG, AF_VSOCK, AF_BLUETOOTH)},
-             audit=attempt(socket.socket, AF_NETLINK, 3, 9), netfilter=attempt(socket.socket, AF_NETLINK, 3, 12),
+             audit=attempt(socket.socket, AF_NETLINK, 3, 9),
+             netfilter=attempt(socket.socket, AF_NETLINK, 3, 12),
              raw=attempt(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1))
     """).said
     assert [said[family] for family in ("17", "38", "40", "31")] == ["EAFNOSUPPORT"] * 4
@@ -98,7 +99,7 @@ def test_no_name_lookup(lab: Lab) -> None:
             answer = str(socket.getaddrinfo("example.com", 443))
         except socket.gaierror as error:
             answer = "gaierror"
-        tell(answer=answer, quick=time.monotonic() - began < 2, local=socket.gethostbyname("localhost"))
+        tell(answer=answer, quick=time.monotonic() - began < 10, local=socket.gethostbyname("localhost"))
     """).said
     assert said == {"answer": "gaierror", "quick": True, "local": "127.0.0.1"}
 
@@ -115,7 +116,8 @@ def test_no_home_and_no_host_file(lab: Lab) -> None:
         names = sorted(set(os.listdir("/")))
         tell(secret=attempt(open, {str(secret)!r}), home=attempt(os.listdir, "/home"), seen=seen, names=names,
              own=os.environ["HOME"], empty=os.listdir(os.environ["HOME"]),
-             up=attempt(open, "/code/../../.." + {str(secret)!r}), magic=attempt(open, "/proc/1/root" + {str(secret)!r}))
+             up=attempt(open, "/code/../../.." + {str(secret)!r}),
+             magic=attempt(open, "/proc/1/root" + {str(secret)!r}))
     """).said
     assert (said["secret"], said["home"], said["up"]) == ("ENOENT", "ENOENT", "ENOENT")
     assert said["magic"] in ("ENOENT", "EACCES")
@@ -126,8 +128,8 @@ def test_no_home_and_no_host_file(lab: Lab) -> None:
 
 def test_no_system_secret(lab: Lab) -> None:
     said = lab.attack("""
-        paths = ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/machine-id", "/var/run/docker.sock", "/sys/kernel",
-                 "/etc/hostname", "/run/secrets"]
+        paths = ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/machine-id", "/var/run/docker.sock",
+                 "/sys/kernel", "/etc/hostname", "/run/secrets"]
         tell(answers={path: attempt(os.stat, path) for path in paths}, etc=sorted(os.listdir("/etc")),
              users=open("/etc/passwd").read().count("\\n"), name=socket.gethostname())
     """).said
@@ -166,12 +168,14 @@ def test_no_inherited_descriptor(lab: Lab) -> None:
         """
         found = {}
         for name in os.listdir("/proc/self/fd"):
-            found[name] = attempt(os.readlink, f"/proc/self/fd/{name}") == "done" and os.readlink(f"/proc/self/fd/{name}")
-        tell(found={name: to for name, to in found.items() if to}, leaked=attempt(os.read, 77, 10))
+            try:
+                found[name] = os.readlink(f"/proc/self/fd/{name}")
+            except FileNotFoundError:
+                pass  # the listing itself, closed again
+        tell(found=found, leaked=attempt(os.read, 77, 10))
         """,
         leak=lab.folder / "secret",
     ).said
-    # the one beyond 0, 1, 2 is the listing itself, closed again
     assert set(said["found"]) == {"0", "1", "2"}
     assert said["found"]["0"] == "/dev/null"
     assert said["leaked"] == "EBADF"
@@ -191,8 +195,9 @@ def test_code_data_and_system_are_read_only(lab: Lab) -> None:
         def write(path):
             with open(path, "a") as file:
                 file.write("tampered")
-        places = ["/code/model.py", "/code/new", "/data/pack", "/data/new", "/usr/new", "/usr/bin/env", "/new", "/etc/passwd",
-                  "/etc/new", "/dev/new", "/root/new", "/sys/new", "/proc/new", sys.prefix + "/new", os.__file__]
+        places = ["/code/model.py", "/code/new", "/data/pack", "/data/new", "/usr/new", "/usr/bin/env",
+                  "/new", "/etc/passwd", "/etc/new", "/dev/new", "/root/new", "/sys/new", "/proc/new",
+                  sys.prefix + "/new", os.__file__]
         answers = {place: attempt(write, place) for place in places}
         answers["unlink"] = attempt(os.unlink, "/code/model.py")
         answers["rename"] = attempt(os.rename, "/code", "/gone")
@@ -237,10 +242,13 @@ def test_masked_paths_show_nothing(lab: Lab) -> None:
         def write(path):
             with open(path, "w") as file:
                 file.write("x")
-        tell(file=open("/code/judge.py").read(), folder=os.listdir("/code/.git"), config=attempt(open, "/code/.git/config"),
-             written=attempt(write, "/code/judge.py"), planted=attempt(write, "/code/.git/config"),
-             uncovered=attempt(os.rename, "/code/.git", "/code/git"),
-             unmounted=errno.errorcode[ctypes.get_errno()] if libc.umount2(b"/code/.git", 2) and ctypes.get_errno() else "done")
+        uncovered = libc.umount2(b"/code/.git", 2)
+        tell(file=open("/code/judge.py").read(), folder=os.listdir("/code/.git"),
+             unmounted=errno.errorcode[ctypes.get_errno()] if uncovered else "done",
+             config=attempt(open, "/code/.git/config"),
+             written=attempt(write, "/code/judge.py"), opened=attempt(os.chmod, "/code/.git", 0o777),
+             planted=attempt(write, "/code/.git/config"),
+             renamed=attempt(os.rename, "/code/.git", "/code/git"))
         """,
         masked=["/code/.git", "/code/judge.py"],
     ).said
@@ -248,16 +256,18 @@ def test_masked_paths_show_nothing(lab: Lab) -> None:
     assert said["written"] in ("EROFS", "EACCES")
     assert said["planted"] in ("EROFS", "EACCES")
     assert said["unmounted"] == "EPERM"
-    assert said["uncovered"] in ("EBUSY", "EROFS")
+    assert said["renamed"] in ("EBUSY", "EROFS")
     assert (lab.code / ".git" / "config").read_text() == "token"
 
 
 def test_no_device_but_the_harmless(lab: Lab) -> None:
     said = lab.attack("""
         S_IFBLK, S_IFCHR = 0o060000, 0o020000
-        tell(names=sorted(os.listdir("/dev")), disk=attempt(os.mknod, "/run_dir/disk", S_IFBLK | 0o666, os.makedev(8, 0)),
-             memory=attempt(os.mknod, "/run_dir/mem", S_IFCHR | 0o666, os.makedev(1, 1)), fuse=attempt(open, "/dev/fuse"),
-             kernel=attempt(open, "/dev/kmsg"), kvm=attempt(open, "/dev/kvm"))
+        tell(names=sorted(os.listdir("/dev")),
+             disk=attempt(os.mknod, "/run_dir/disk", S_IFBLK | 0o666, os.makedev(8, 0)),
+             memory=attempt(os.mknod, "/run_dir/mem", S_IFCHR | 0o666, os.makedev(1, 1)),
+             fuse=attempt(open, "/dev/fuse"), kernel=attempt(open, "/dev/kmsg"),
+             kvm=attempt(open, "/dev/kvm"))
     """).said
     harmless = {
         "null",
@@ -281,9 +291,10 @@ def test_no_device_but_the_harmless(lab: Lab) -> None:
 
 def test_no_privilege_and_no_way_back(lab: Lab) -> None:
     said = lab.attack("""
-        status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
-        tell(uid=os.getuid(), capabilities={status[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16},
-             bounding=status["CapBnd"], sealed=status["NoNewPrivs"], filtered=status["Seccomp"],
+        status = status_of("self")
+        sets = {status[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")}
+        tell(uid=os.getuid(), capabilities=sets == {"0" * 16},
+             sealed=status["NoNewPrivs"], filtered=status["Seccomp"],
              user=attempt(os.setuid, 0), both=attempt(os.setresuid, 0, 0, 0), group=attempt(os.setgid, 0),
              groups=attempt(os.setgroups, [0]))
     """).said
@@ -304,7 +315,8 @@ def test_set_user_id_programs_give_nothing(lab: Lab) -> None:
         import subprocess
         effective = subprocess.run(["/code/id", "-u"], capture_output=True, text=True).stdout.strip()
         group = subprocess.run(["/code/id", "-g"], capture_output=True, text=True).stdout.strip()
-        tell(set=oct(os.stat("/code/id").st_mode & 0o7000), effective=effective, own=str(os.getuid()), group=group)
+        tell(set=oct(os.stat("/code/id").st_mode & 0o7000), effective=effective, own=str(os.getuid()),
+             group=group)
     """).said
     assert said["set"] == "0o6000"
     assert said["effective"] == said["own"] != "0"
@@ -315,7 +327,8 @@ def test_no_set_user_id_file_is_left_behind(lab: Lab) -> None:
     ended = lab.attack("""
         open("/run_dir/shell", "w").close()
         O_TMPFILE = 0o20200000
-        tell(chmod=attempt(os.chmod, "/run_dir/shell", 0o4755), group=attempt(os.chmod, "/run_dir/shell", 0o2755),
+        tell(chmod=attempt(os.chmod, "/run_dir/shell", 0o4755),
+             group=attempt(os.chmod, "/run_dir/shell", 0o2755),
              created=attempt(os.open, "/run_dir/other", os.O_CREAT | os.O_WRONLY, 0o4755),
              hidden=attempt(os.open, "/run_dir", O_TMPFILE | os.O_WRONLY, 0o4755),
              descriptor=attempt(os.fchmod, os.open("/run_dir/shell", os.O_RDONLY), 0o4755),

@@ -117,7 +117,8 @@ def test_no_way_round_through_32_bit_calls(kind: str) -> None:
     for lab in open_lab(kind):
         ended = lab.attack("""
             import mmap
-            code = b"\\xb8\\x1a\\x00\\x00\\x00\\x31\\xdb\\xcd\\x80\\xc3"  # eax = ptrace (32-bit), ebx = 0; int 0x80
+            # eax = 26, the 32-bit ptrace; ebx = 0; int 0x80; ret
+            code = b"\\xb8\\x1a\\x00\\x00\\x00\\x31\\xdb\\xcd\\x80\\xc3"
             page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
             page.write(code)
             call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))

@@ -1,4 +1,4 @@
-"""What a sandboxed run must not use up, outlive or take over: each limit attacked, and nothing left behind."""
+"""What a sandboxed run must not use up, outlive or take over: each limit attacked, nothing left behind."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.sandbox import Bubblewrap
+from agent.sandbox.log import Log
+from agent.sandbox.processes import Usage
+from agent.sandbox.supervise import Supervisor
+from agent.sandbox.watch import Watch
 from tests.contract.sandbox import (
     LABS,
     LIMITS,
@@ -81,7 +87,7 @@ def test_wall_clock_kills_what_ignores_every_signal(any_lab: Lab, token: str) ->
     assert ended.finished.killed_by == "wall"
     assert ended.finished.returncode is None
     assert ended.finished.log_tail.count("ready") == 16
-    assert 0.6 <= ended.finished.seconds < 2.0
+    assert 0.6 <= ended.finished.seconds < 5.0
     assert processes_with(token) == []
 
 
@@ -112,7 +118,7 @@ def test_exponential_fork_bomb_ends_with_the_wall_clock(lab: Lab) -> None:
         wall_seconds=0.6,
     )
     assert ended.finished.killed_by == "wall"
-    assert ended.finished.seconds < 3.0
+    assert ended.finished.seconds < 5.0
 
 
 def test_memory_bomb_is_killed(any_lab: Lab) -> None:
@@ -122,7 +128,7 @@ def test_memory_bomb_is_killed(any_lab: Lab) -> None:
         blocks = []
         while True:
             blocks.append(b"x" * (1 << 20))
-            time.sleep(0.0005)
+            time.sleep(0.002)
         """,
         memory_bytes=96 * MIB,
     )
@@ -333,7 +339,8 @@ def test_long_log_keeps_beginning_and_end(any_lab: Lab) -> None:
 
 def test_log_carries_no_control_sequence(lab: Lab) -> None:
     ended = lab.attack(r"""
-        sys.stdout.buffer.write(b"\x1b[31mred\x1b[0m \x1b]0;title\x07plain\roverwritten \xe2\x80\xaegnp.exe\n\xff\x00\x9b2J")
+        sys.stdout.buffer.write(b"\x1b[31mred\x1b[0m \x1b]0;title\x07plain\roverwritten ")
+        sys.stdout.buffer.write(b"\xe2\x80\xaegnp.exe\n\xff\x00\x9b2J")
     """)
     expected = "red plain\noverwritten gnp.exe\n\ufffd\ufffd2J"
     assert ended.finished.log_tail == expected
@@ -365,7 +372,8 @@ def test_open_files_are_limited(lab: Lab) -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard + 1, hard + 1))
             except ValueError as error:
                 raise PermissionError(errno.EPERM, "") from error
-        tell(answer=answer, count=len(kept), raised=attempt(raised), core=resource.getrlimit(resource.RLIMIT_CORE))
+        core = resource.getrlimit(resource.RLIMIT_CORE)
+        tell(answer=answer, count=len(kept), raised=attempt(raised), core=core)
     """).said
     assert said["answer"] == "EMFILE"
     assert 240 <= said["count"] < 256
@@ -403,6 +411,20 @@ def test_stop_event_ends_a_run(caller: Lab) -> None:
     assert finished.killed_by == "stop"
     assert finished.started
     assert finished.seconds < 5
+
+
+def test_sandbox_killed_from_elsewhere_is_noticed(caller: Lab, token: str) -> None:
+    alive = caller.run_dir / "alive"
+    inner = "import time; open('alive', 'w'); time.sleep(60)"
+    code = f"os.execl({caller.python!r}, 'python', '-c', {inner!r}, {token!r})"
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(caller.attack, code)
+        assert until(alive.exists)
+        (outer,) = (child for child in psutil.Process().children() if child.name() == "bwrap")
+        outer.kill()
+        finished = future.result(timeout=5).finished
+    assert (finished.returncode, finished.killed_by, finished.started) == (None, None, True)
+    assert processes_with(token) == []
 
 
 def test_stop_before_the_start_runs_nothing(caller: Lab) -> None:
@@ -455,7 +477,7 @@ def caller_supervisor(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
         f"Bubblewrap().run(sys.argv[2:], run_dir=folder / 'run', mounts=[Mount(folder / 'code', '/code')],"
         f"environment={{}}, limits=Limits(**{dataclasses.asdict(LIMITS)}), log_path=folder / 'log')"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": ":".join([str(ROOT), *filter(None, sys.path)])}
     arguments = [sys.executable, "-c", code, str(lab.folder), *command]
     return subprocess.Popen(
         arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -482,7 +504,7 @@ def test_threads_run_sandboxes_side_by_side(caller: Lab) -> None:
 
 
 def test_taking_over_process_1_gains_nothing(lab: Lab, token: str) -> None:
-    """As root, process 1 is another user's. As an ordinary user it can be overwritten, and limits hold all the same."""
+    """Root's process 1 is another user's. An ordinary user's can be overwritten, and the limits hold."""
     ended = lab.attack(
         f"""
         def overwrite():
@@ -503,53 +525,65 @@ def test_taking_over_process_1_gains_nothing(lab: Lab, token: str) -> None:
     # with Yama's ptrace_scope, an ordinary user is refused like root's payload
     assert ended.said["answer"] in (("EACCES",) if root else ("done", "EACCES"))
     assert ended.finished.killed_by == "wall"
-    assert ended.finished.seconds < 2
+    assert ended.finished.seconds < 5
     assert processes_with(token) == []
 
 
-def test_process_1_is_under_the_filter_too_or_out_of_reach(lab: Lab) -> None:
+def test_process_1_is_under_the_filter_too(lab: Lab) -> None:
     said = lab.attack("""
-        status = dict(line.split(":\\t", 1) for line in open("/proc/1/status").read().splitlines() if ":\\t" in line)
+        status = status_of(1)
         tell(filtered=status["Seccomp"], owner=int(status["Uid"].split()[0]), own=os.getuid(),
              signalled=attempt(os.kill, 1, signal.SIGSTOP))
     """).said
-    assert said["filtered"] == "2" or said["owner"] != said["own"]
+    assert said["filtered"] == "2"
     if said["owner"] != said["own"]:
         assert said["signalled"] == "EPERM"
 
 
-def test_machine_short_of_memory_kills_the_run(tmp_path: Path) -> None:
-    """The reserve guards against what no process's account shows; the machine's figures are read from a file here."""
-    from agent.sandbox.processes import Usage
-    from agent.sandbox.watch import Watch
+class MadeUp:
+    """The processes of a run that uses nothing and has ended."""
 
-    class Idle:
-        """A run that uses nothing."""
+    def usage(self) -> Usage:
+        return Usage(0, 0.0)
 
-        def usage(self) -> Usage:
-            return Usage(0, 0.0)
+    def shared_memory_bytes(self) -> int:
+        return 0
 
-        def shared_memory_bytes(self) -> int:
-            return 0
+    def unlinked_bytes(self, device: int) -> int:
+        return 0
 
-        def unlinked_bytes(self, device: int) -> int:
-            return 0
+    def tmpfs_inodes(self) -> int:
+        return 0
 
-        def tmpfs_inodes(self) -> int:
-            return 0
+    def kill(self) -> None: ...
 
-        def kill(self) -> None: ...
+    def gone(self) -> bool:
+        return True
 
-        def gone(self) -> bool:
-            return False
 
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 1000000 kB\nMemAvailable: 500000 kB\n")
-    run_dir = os.open(tmp_path, os.O_RDONLY)
-    try:
-        watch = Watch(Idle(), LIMITS, run_dir, meminfo=meminfo)
-        assert watch.broken(0.0) is None
-        meminfo.write_text("MemTotal: 1000000 kB\nMemAvailable: 39000 kB\n")
-        assert watch.broken(1.0) == "memory"
-    finally:
-        os.close(run_dir)
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_machine_short_of_memory_kills_the_run(folder: int) -> None:
+    """The reserve guards against what no process's account shows; here the machine is made up."""
+    machine = [100 * MIB, 50 * MIB]
+    watch = Watch(MadeUp(), LIMITS, folder, host_memory=lambda: (machine[0], machine[1]))
+    assert watch.broken(0.0) is None
+    machine[1] = 3 * MIB
+    assert watch.broken(1.0) == "memory"
+
+
+def test_last_words_are_read_after_the_end(folder: int, tmp_path: Path) -> None:
+    """Output that is still in the pipe when the last process is gone."""
+    output, inside = os.pipe()
+    os.write(inside, b"last words")
+    os.close(inside)
+    with closing(Log(tmp_path / "log", 1000)) as log:
+        watch = Watch(MadeUp(), LIMITS, folder)
+        assert Supervisor(MadeUp(), watch, output, log, LIMITS).supervise(None) is None
+    os.close(output)
+    assert (tmp_path / "log").read_text() == "last words"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from agent.sandbox.arguments import masked_sources
 from agent.sandbox.disk import Unmeasurable, measure
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.none import on_host
-from tests.contract.sandbox import LABS, LIMITS, ORDINARY_UID, SANDBOXED, Lab, open_lab
+from agent.sandbox.strays import supervisor_mark, sweep_strays
+from tests.contract.sandbox import LABS, LIMITS, ORDINARY_UID, ROOT, SANDBOXED, Lab, open_lab
 
 
 @pytest.fixture(params=LABS)
@@ -56,17 +60,18 @@ def test_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("said", "cause", "fix"),
     [
-        ("No permissions to create new namespace, likely because the kernel does not allow non-privileged user "
-         "namespaces.", "user namespaces are forbidden", "kernel.unprivileged_userns_clone"),
+        ("No permissions to create new namespace, likely because the kernel does not allow non-privileged "
+         "user namespaces.", "user namespaces are forbidden", "kernel.unprivileged_userns_clone"),
         ("Creating new namespace failed: nesting depth or /proc/sys/user/max_*_namespaces exceeded (ENOSPC)",
          "limit on namespaces", "user.max_user_namespaces"),
         ("Creating new namespace failed: Operation not permitted", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
         ("Failed to make / slave: Permission denied", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is masked", "systempaths=unconfined"),
+        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is masked",
+         "systempaths=unconfined"),
         ("setting up uid map: Permission denied", "AppArmor", "apparmor_restrict_unprivileged_userns=0"),
-        ("loopback: Failed RTM_NEWADDR: Operation not permitted", "AppArmor", "apparmor_restrict_unprivileged_userns"),
+        ("loopback: Failed RTM_NEWADDR: Operation not permitted", "AppArmor", "kernel.apparmor_restrict"),
         ("Unknown option --disable-userns", "older than 0.8", "0.8 or newer"),
-        ("Can't find source path /code: Permission denied", "missing, or this user cannot read it", "permissions"),
+        ("Can't find source path /code: Permission denied", "or this user cannot read it", "permissions"),
         ("something new", "bubblewrap did not start: bwrap: something new", "sandbox=none"),
     ],
 )  # fmt: skip
@@ -84,8 +89,48 @@ def test_known_refusals_are_explained(caller: Lab, fake_bwrap: Path, said: str, 
 def test_bwrap_that_only_pretends_runs_nothing(caller: Lab, fake_bwrap: Path) -> None:
     """A wrapper that says it is ready but gives no sandboxed process: nothing counts as having run."""
     fake_bwrap.write_text("#!/bin/sh\necho ready\n")
-    with pytest.raises((SandboxUnavailable, IndexError)):
+    with pytest.raises(SandboxUnavailable, match="reported no process"):
         caller.attack("open('/run_dir/ran', 'w').close()")
+
+
+def test_interrupt_during_a_start_that_hangs(caller: Lab, fake_bwrap: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    fake_bwrap.write_text("#!/bin/sh\nexec sleep 60\n")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError):
+            caller.attack("")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 10
+    assert caller.run_dir.stat().st_uid == os.geteuid()
+
+
+def test_strays_of_dead_supervisors_are_swept(tmp_path: Path) -> None:
+    """What is left when supervisor and outer process die while the inner one waits: idle, named bwrap."""
+    program = tmp_path / "bwrap"
+    shutil.copy("/usr/bin/sleep", program)
+    alive = supervisor_mark()
+    dead, reused = f"{alive.rsplit('-', 2)[0]}-{2**22 + 1}-1", f"{alive}1"
+    elsewhere = "-".join(["sandbox", "1", *alive.split("-")[2:]]) + "1"
+    processes = {}
+    for mark in (alive, dead, reused, elsewhere, "something"):
+        descriptor = os.memfd_create(mark)
+        processes[mark] = subprocess.Popen([program, "60"], pass_fds=[descriptor])
+        os.close(descriptor)
+    try:
+        assert {processes[dead].pid, processes[reused].pid} <= set(sweep_strays())
+        assert processes[dead].wait(5) == processes[reused].wait(5) == -signal.SIGKILL
+        assert [processes[mark].poll() for mark in (alive, elsewhere, "something")] == [None] * 3
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
 
 
 def test_check_fails_when_the_interpreter_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +151,9 @@ def test_ordinary_user_who_cannot_reach_the_interpreter_is_told() -> None:
             "from agent.sandbox import Bubblewrap\nBubblewrap().check()"
         )
         told = subprocess.run(
-            [lab.python, "-c", code, str(home / "python")], user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[],
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(lab.folder / "library")}, capture_output=True, text=True,
+            [lab.python, "-c", code, str(home / "python")], capture_output=True, text=True,
+            user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[],
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(lab.folder / "library")},
         )  # fmt: skip
     last = told.stderr.splitlines()[-2:]
     assert told.returncode == 1
@@ -186,6 +232,14 @@ def test_exit_code(any_lab: Lab, code: str, expected: int) -> None:
         assert "ZeroDivisionError" in finished.log_tail
 
 
+def test_standard_output_can_be_opened_anew(any_lab: Lab) -> None:
+    ended = any_lab.attack("""
+        with open("/dev/stdout", "a") as output:
+            output.write("written anew")
+    """)
+    assert ended.finished.log_tail == "written anew"
+
+
 def test_command_that_does_not_exist(caller: Lab) -> None:
     finished = Bubblewrap().run(
         ["/code/nothing"], run_dir=caller.run_dir, mounts=caller.mounts, environment={}, limits=LIMITS,
@@ -204,12 +258,17 @@ def test_run_sees_what_it_was_given(any_lab: Lab) -> None:
         """,
         environment={"CODE": "/code", "DATA": "/data/pack", "OMP_NUM_THREADS": "3"},
     )
-    if any_lab.kind == "none":
-        ended = dataclasses.replace(ended)
     said = ended.said
     expected = str(any_lab.run_dir) if any_lab.kind == "none" else "/run_dir"
     assert said == {"data": "pixels\n", "threads": "3", "cwd": expected, "beside": "original\n", "stdin": ""}
     assert (ended.run_dir / "result.json").read_text() == "{}"
+
+
+def test_relative_mount_sources_mean_the_callers_folder(caller: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(caller.folder)
+    caller.mounts[:] = [Mount(Path("code"), "/code"), Mount(Path("data/pack"), "/pack")]
+    caller.run_dir = Path("run")
+    assert caller.attack("tell(pack=open('/pack').read())").said == {"pack": "pixels\n"}
 
 
 def test_none_gives_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +393,19 @@ def test_clean_text(dirty: str | bytes, clean: str) -> None:
 def test_clean_text_keeps_the_end() -> None:
     assert clean_text("x" * 50 + "end", limit=10) == "…" + "x" * 6 + "end"
     assert clean_text("x" * 10, limit=10) == "x" * 10
+
+
+@pytest.mark.parametrize("name", ["bubblewrap", "none"])
+def test_configs_make_what_they_name(name: str) -> None:
+    hydra = pytest.importorskip("hydra")
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = hydra.compose(config_name=f"sandbox/{name}").sandbox
+    sandbox = hydra.utils.instantiate(config.backend)
+    limits = Limits(wall_seconds=300.0, **config.limits)
+    assert sandbox.name == name
+    # each limit is decided in the file, none by the class
+    assert set(config.limits) | {"wall_seconds"} == {field.name for field in dataclasses.fields(Limits)}
+    assert limits.memory_bytes == 16 * 2**30
 
 
 def test_every_lab_that_should_run_runs() -> None:

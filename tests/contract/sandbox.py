@@ -1,4 +1,4 @@
-"""Runs attack code in a real sandbox, supervised by the test's own user and, if that is root, by an ordinary one."""
+"""Attack code in a real sandbox, supervised by the test's user and, if that is root, by an ordinary one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMITS = Limits(
 )  # fmt: skip
 
 # What attack code starts with: it says what it tried and what came of it, as one JSON line.
-PRELUDE = '''
+PRELUDE = r'''
 import ctypes, errno, json, os, signal, socket, sys, time
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -48,6 +48,11 @@ def syscall(number, *arguments):
     answer = libc.syscall(number, *[ctypes.c_long(argument) for argument in arguments])
     return errno.errorcode[ctypes.get_errno()] if answer == -1 else "done"
 
+def status_of(pid):
+    """/proc/PID/status as a dict."""
+    lines = open(f"/proc/{pid}/status").read().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
 def tell(**facts):
     print(json.dumps(facts), flush=True)
 '''
@@ -62,7 +67,8 @@ if request["leak"]:
 finished = Bubblewrap().run(
     request["command"], run_dir=Path(request["run_dir"]), masked=request["masked"],
     mounts=[Mount(Path(source), target) for source, target in request["mounts"]],
-    environment=request["environment"], limits=Limits(**request["limits"]), log_path=Path(request["log_path"]),
+    environment=request["environment"], limits=Limits(**request["limits"]),
+    log_path=Path(request["log_path"]),
 )
 print(json.dumps(dataclasses.asdict(finished)))
 """
@@ -85,7 +91,7 @@ class Ended:
 
 
 class Lab:
-    """One way of supervising a sandboxed run, with folders for it. `code` is mounted at /code, `data` at /data."""
+    """One way of supervising a sandboxed run; its `code` and `data` are mounted at /code and /data."""
 
     kind = "caller"
     python = sys.executable
@@ -120,7 +126,7 @@ class Lab:
         leak: Path | None = None,
         **limits: float,
     ) -> Ended:
-        """Run attack code inside and wait. leak: a file that the supervisor holds open, inheritably, meanwhile."""
+        """Run attack code inside and wait. leak: a file that the supervisor holds open, inheritably."""
         command = self.write(code)
         log = self.folder / "log"
         changed = dataclasses.replace(LIMITS, **limits)
@@ -159,7 +165,7 @@ class BareLab(Lab):
 
 
 class OrdinaryLab(Lab):
-    """A supervisor that is an ordinary user, in a process of its own, with an interpreter that it can read."""
+    """A supervisor that is an ordinary user: its own process, with an interpreter that it can read."""
 
     kind = "ordinary"
     python = shutil.which("python3", path="/usr/local/bin:/usr/bin") or ""

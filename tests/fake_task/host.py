@@ -21,7 +21,7 @@ def check(config: Any) -> None:
 
 
 def seal(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[int, Path, Path]]:
-    """(fold, folder to mount, key that stays on the host) for each fold; orders are drawn afresh."""
+    """(fold, folder to mount, key that stays on the host) for each fold; sealed once under `out_root`."""
     random = np.random.default_rng()
     image, text = draw(config.data.seed, config.data.pairs)
     sealed = []
@@ -29,13 +29,17 @@ def seal(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[int, P
         train, validation = split(config.data.pairs, fold)
         orders = {name: random.permutation(len(validation)) for name in ("image", "text")}
         folder, key = out_root / f"fold{fold}", out_root / "keys" / f"fold{fold}.safetensors"
-        folder.mkdir(parents=True)
+        sealed.append((fold, folder, key))
+        if key.is_file():  # written last
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
         key.parent.mkdir(exist_ok=True)
         save_file({"image": image[train], "text": text[train]}, folder / "train.safetensors")
         views = {"image": image[validation][orders["image"]], "text": text[validation][orders["text"]]}
         save_file(views, folder / "validation.safetensors")
+        for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone; the sandbox is somebody else
         save_file(orders, key)
-        sealed.append((fold, folder, key))
     return sealed
 
 

@@ -42,14 +42,15 @@ def train_fold(cfg, fold):
     return curve, {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def misbehave(kind, seconds):
+def misbehave(kind, seconds, megabytes):
     """The faults that happen before training."""
     if kind == "crash":
         raise RuntimeError("the toy was told to crash")
     if kind == "diverge":
         raise FloatingPointError("loss nan at step 3")
     if kind == "out_of_memory":
-        held = [np.ones(2**22) for _ in range(8)]  # 256 MiB, touched: a memory limit may end it first
+        # every page is touched: a memory limit may end it first
+        held = [np.ones(2**17) for _ in range(megabytes)]
         raise MemoryError(f"no room beside {len(held)} blocks")
     if kind == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -70,7 +71,7 @@ def spoil(kind, arrays):
 
 
 def run(cfg, folder, result):
-    misbehave(cfg.fault.kind, cfg.fault.seconds)
+    misbehave(**cfg.fault)
     started, embeddings = time.perf_counter(), {}
     for fold in cfg.data.folds:
         curve, arrays = train_fold(cfg, fold)

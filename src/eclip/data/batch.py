@@ -33,7 +33,7 @@ Batch: TypeAlias = "dict[str, Tensor]"
 PADDING = 0
 
 # few lengths mean few shapes: a compiled model is compiled at most once for each
-TOKEN_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
+TOKEN_BUCKETS = (8, 16, 24, 32, 40, 48, 64, 96, 128)
 
 
 def bucket(length: int, longest: int) -> int:

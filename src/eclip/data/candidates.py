@@ -1,4 +1,4 @@
-"""Validation images and captions in, equal batches of each out, every row with the number its embedding is kept under."""
+"""Validation images and captions in, equal batches of each out, every row with its embedding's number."""
 
 from __future__ import annotations
 

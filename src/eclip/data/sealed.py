@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from eclip.data.arrays import Array, create_array, open_array, write_arrays, write_json
 from eclip.data.pack import ARRAYS, Pack
@@ -104,8 +104,9 @@ def unseal(image_ND: Array, text_ND: Array, key: Orders) -> tuple[Array, Array]:
 
 def _write_key(orders: Orders, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    save_file({"image_order": orders.image_N, "text_order": orders.text_N}, path)
+    path.unlink(missing_ok=True)  # its owner and mode must be ours from the first byte
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(save({"image_order": orders.image_N, "text_order": orders.text_N}))
 
 
 def _write_train(pack: Pack, index: Index, out: Path) -> None:

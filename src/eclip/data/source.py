@@ -74,5 +74,7 @@ def ensure_data_set(data: Data) -> Path:
             root, prints=data.prints, test_prints=data.test_prints, seed=data.seed, workers=data.workers
         )
     elif not root.is_dir():
-        raise ConfigError(f"data.root={root}: no such folder; fetch it with `make data`, or use data=synthetic")
+        raise ConfigError(
+            f"data.root={root}: no such folder; fetch it with `make data`, or use data=synthetic"
+        )
     return root

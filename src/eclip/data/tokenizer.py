@@ -77,7 +77,7 @@ def learn_vocabulary(texts: Iterable[str], size: int = VOCABULARY) -> list[str]:
     Pieces grow by merging the most frequent neighbours (as in `tokenizers`' trainer); ties are broken by the
     pieces' spelling, so the same texts in any order give the same list. A merge seen once is not learnt.
     """
-    counts = sorted(_words(texts).items())
+    counts = list(_words(texts).items())
     words = [[word[0], *("##" + letter for letter in word[1:])] for word, _ in counts]
     pieces = [*SPECIAL, *sorted({piece for word in words for piece in word})]
     pairs: Counter[Pair] = Counter()

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from eclip.models.packing import Packing
 from eclip.models.pooling import check_pooling, freeze, pool_image, pool_text
 from eclip.models.transformer import PatchConv, Transformer, initialise
 
@@ -110,7 +111,12 @@ class TinyText(nn.Module):
             raise ValueError(f"a text of {L} tokens exceeds the encoder's {self.max_tokens}")
         valid_BL = valid_tokens(token_BL)
         token_BLF = self.embed(token_BL) + self.position[:L]
-        token_BLF = self.transformer(token_BLF, valid_BL[:, None, None, :])
+        mask = valid_BL[:, None, None, :]
+        packing = Packing.of(valid_BL)
+        if packing is None:
+            token_BLF = self.transformer(token_BLF, mask)
+        else:
+            token_BLF = packing.unpack(self.transformer(packing.pack(token_BLF), mask, packing))
         return pool_text(token_BLF, valid_BL, self.pooling)
 
 

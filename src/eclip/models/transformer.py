@@ -7,6 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eclip.models.packing import Packing
+
 
 class PatchConv(nn.Conv2d):
     """A convolution whose stride is its kernel size: image [B, C, H, W] -> patches [B, P, F], row by row.
@@ -39,15 +41,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, token_BLF: Tensor, bias: Tensor | None = None) -> Tensor:
-        """`bias` is added to the logits [B, heads, L, L] (broadcast), or a mask of what may be attended."""
-        B, L, width = token_BLF.shape
-        qkv = self.qkv(token_BLF).view(B, L, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(
+        self, token_BLF: Tensor, bias: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        """`bias` is added to the logits [B, heads, L, L] (broadcast), or a mask of what may be attended.
+        With `packing`, tokens are packed rows [T, F]."""
+        qkv_BLG = self.qkv(token_BLF)
+        if packing is not None:
+            qkv_BLG = packing.unpack(qkv_BLG)
+        query, key, value = qkv_BLG.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if bias is not None and bias.is_floating_point():
             bias = bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(mixed.transpose(1, 2).reshape(B, L, width))
+        mixed_BLF = mixed.transpose(1, 2).flatten(2)
+        return self.out(mixed_BLF if packing is None else packing.pack(mixed_BLF))
 
 
 class Block(nn.Module):
@@ -63,8 +70,10 @@ class Block(nn.Module):
         self.contract = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def forward(self, token_BLF: Tensor, bias: Tensor | None = None) -> Tensor:
-        token_BLF = token_BLF + self.dropout(self.attention(self.norm1(token_BLF), bias))
+    def forward(
+        self, token_BLF: Tensor, bias: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        token_BLF = token_BLF + self.dropout(self.attention(self.norm1(token_BLF), bias, packing))
         return token_BLF + self.dropout(self.contract(F.gelu(self.expand(self.norm2(token_BLF)))))
 
 
@@ -85,9 +94,11 @@ class Transformer(nn.Module):
             for layer in (block.attention.out, block.contract):
                 nn.init.trunc_normal_(layer.weight, std=0.02 / math.sqrt(2 * depth))
 
-    def forward(self, token_BLF: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self, token_BLF: Tensor, bias: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
         for block in self.blocks:
-            token_BLF = block(token_BLF, bias)
+            token_BLF = block(token_BLF, bias, packing)
         return self.norm(token_BLF)
 
 

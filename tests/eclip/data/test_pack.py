@@ -95,7 +95,7 @@ def test_the_same_sources_and_settings_are_packed_once(root: Path, tmp_path: Pat
     assert len({first, *changed}) == 7
 
 
-def test_a_changed_image_or_caption_is_packed_again(tmp_path: Path) -> None:
+def test_a_changed_image_caption_or_box_is_packed_again(tmp_path: Path) -> None:
     file = dataset(tmp_path, "train", range(3))
 
     def build() -> Pack:
@@ -107,7 +107,9 @@ def test_a_changed_image_or_caption_is_packed_again(tmp_path: Path) -> None:
     assert second.directory != first.directory
     assert not np.array_equal(second.images_NHWC[1], first.images_NHWC[1])
     file.write_text(file.read_text().replace("number 2", "number two"))
-    assert build().directory not in (first.directory, second.directory)
+    third = build()
+    file.write_text(file.read_text().replace("[4, 5, 24, 45]", "[4, 5, 24, 46]", 1))
+    assert len({pack.directory for pack in (first, second, third, build())}) == 4
 
 
 def test_a_test_split_takes_the_pools_vocabulary(pack: Pack, pack_of_test: Pack) -> None:

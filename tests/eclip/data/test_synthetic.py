@@ -29,8 +29,8 @@ def test_boxes_lie_inside_the_picture_and_have_area(prints):
         assert drawn.image.size == (scene.width, scene.height)
         for seen in drawn.seen:
             for x1, y1, x2, y2 in seen.boxes:
-                assert 0 <= x1 < x2 <= scene.width
-                assert 0 <= y1 < y2 <= scene.height
+                assert 0 <= x1 <= x2 - 3 < scene.width - 2
+                assert 0 <= y1 <= y2 - 3 < scene.height - 2
 
 
 def test_no_box_reaches_into_the_margin(prints):
@@ -60,6 +60,14 @@ def test_a_covered_object_leaves_the_annotations():
     kinds = [seen.motif.kind for seen in draw_print(still_life(behind, front), Dice(0, 0, "draw")).seen]
     assert kinds == ["house"]
     assert [s.motif.kind for s in draw_print(still_life(behind), Dice(0, 0, "draw")).seen] == ["crane"]
+
+
+@pytest.mark.parametrize(("least", "kinds"), [(0.95, ["house"]), (0.05, ["crane", "house"])])
+def test_how_much_must_be_seen_decides(least, kinds, monkeypatch):
+    monkeypatch.setattr("eclip.data.synthetic.draw.artist.MIN_SEEN", least)
+    beside = Motif("crane", "", (Item(0.72, 0.86, 0.3, False),), "near")  # partly behind the house's eaves
+    front = Motif("house", "grey", (Item(0.5, 0.9, 0.6, False),), "near")
+    assert [s.motif.kind for s in draw_print(still_life(beside, front), Dice(0, 0, "draw")).seen] == kinds
 
 
 def test_the_map_of_objects_knows_what_covers_what():

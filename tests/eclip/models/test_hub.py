@@ -151,6 +151,22 @@ def test_reachability_is_known_within_its_time(hub_url: str, monkeypatch: pytest
         held[0].close()
 
 
+def test_a_name_that_is_never_resolved_takes_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    released = threading.Event()
+
+    def hang(*_: object, **__: object) -> list:
+        released.wait(10)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    start = time.perf_counter()
+    assert not answers("http://hub.invalid", seconds=0.1)
+    assert time.perf_counter() - start < 1
+    released.set()
+
+
 def test_a_proxy_is_asked_in_the_hosts_place(hub_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", hub_url)
     monkeypatch.delenv("no_proxy", raising=False)

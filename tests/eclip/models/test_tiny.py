@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from eclip.models.encoders import TinyText, TinyViT
+from eclip.models.packing import Packing
+from eclip.models.pooling import pool_text
+from eclip.models.tiny import valid_tokens
 
 
 def text(pooling: str, **settings) -> TinyText:
@@ -39,6 +42,28 @@ def test_text_pooling_is_what_the_loops_say(pooling: str) -> None:
         own = features[row, :length]
         expected = {"cls": own[0], "mean": sum(own) / length, "max": torch.stack(tuple(own)).max(0).values}
         torch.testing.assert_close(encoder(token)[row], expected[pooling])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_packing_changes_neither_features_nor_gradients(pooling: str) -> None:
+    encoder = text(pooling)
+    token = torch.tensor([[5, 6, 7, 8, 0, 0], [9, 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [4, 5, 6, 7, 8, 9]])
+    valid = valid_tokens(token)
+    assert Packing.of(valid).place_T.tolist() == [0, 1, 2, 3, 6, 7, 12, 18, 19, 20, 21, 22, 23]
+    padded = encoder.transformer(encoder.embed(token) + encoder.position[:6], valid[:, None, None])
+    results = []
+    for feature in (encoder(token), pool_text(padded, valid, pooling)):
+        encoder.zero_grad()
+        (feature * torch.linspace(-1, 1, 16)).sum().backward()
+        results.append([feature, *(p.grad.clone() for p in encoder.parameters())])
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_stays_where_shapes_must() -> None:
+    valid = torch.ones(2, 3, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Packing.of(valid) is None
+    assert Packing.of(valid.to("meta")) is None
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])

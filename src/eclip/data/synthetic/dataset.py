@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from eclip.data.synthetic.workshop import draw_all
 
-VERSION = 1  # counts changes of what is drawn or written: data sets of another version are drawn anew
+VERSION = 2  # counts changes of what is drawn or written: data sets of another version are drawn anew
 MARKER = "dataset.json"
 VALIDATION_SHARE = 9  # one print in nine of the pool is written to the validation file: 8 : 1
 FILES = {

@@ -60,7 +60,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "willow": ("willow", "willow tree", "weeping willow"),
     "bamboo": ("stand of bamboo|stands of bamboo", "bamboo grove", "clump of bamboo|clumps of bamboo"),
 }
-CRESCENT = ("crescent moon", "new moon", "sickle moon", "thin moon")
+CRESCENT = ("crescent moon", "young moon", "sickle moon", "thin moon")
 SASH = (" with a {sash} obi", " and a {sash} obi", " with a {sash} sash")
 SNOW_CAP = (" capped with snow", " under snow", " with a white cap")
 CLOTHED = {"woman", "traveller"}  # the colour is their clothes', so it never stands in front

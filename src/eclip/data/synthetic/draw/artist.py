@@ -28,7 +28,7 @@ from eclip.data.synthetic.scene import Item, Motif, Scene
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels; x2 and y2 are just outside
 
 MIN_SEEN = 0.45  # an object covered more than this leaves the annotations
-MIN_PIXELS = 14
+MIN_PIXELS, MIN_SIDE = 14, 3  # and what is left of it must be at least this large
 _INK = (36, 34, 50)
 
 
@@ -200,7 +200,9 @@ def _seen(scene: Scene, canvas: Canvas, numbers: dict[tuple[int, int], int]) -> 
         for k in range(len(motif.items)):
             number = numbers[m, k]
             if left[number] >= max(MIN_PIXELS, MIN_SEEN * canvas.drawn[number]):
-                boxes.append(_box(pixels == number))
+                box = _box(pixels == number)
+                if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE:
+                    boxes.append(box)
         if boxes:
             seen.append(Seen(motif, tuple(boxes)))
     return tuple(seen)

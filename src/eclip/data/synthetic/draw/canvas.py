@@ -59,13 +59,21 @@ class Canvas:
     def wash(self, points: Points, stops: Stops, line: float = 0.8, ink: int = 255) -> None:
         """A shape filled with a vertical gradation (bokashi)."""
         fine = _fine(points)
+        low, high = float(fine[:, 1].min()), float(fine[:, 1].max())
         cut = self._cut(fine, 255)
         if cut:
             shape, left, top = cut
-            low, high = float(fine[:, 1].min()), float(fine[:, 1].max())
             ramp = _ramp(stops, low, high, top, top + shape.height)
             self.colour.paste(ramp.resize(shape.size, Image.Resampling.NEAREST), (left, top), shape)
         self._cover(points, fine, line, ink)
+
+    def backdrop(self, top: float, bottom: float, stops: Stops) -> None:
+        """A gradation over the whole width; hides nothing, for it comes first."""
+        first, last = ((round(y) + PAD) * OVERSAMPLING for y in (top, bottom))
+        ramp = _ramp(stops, first, last, first, last)
+        self.colour.paste(
+            ramp.resize((self.colour.width, last - first), Image.Resampling.NEAREST), (0, first)
+        )
 
     def shade(self, points: Points, colour: RGB) -> None:
         """A patch of colour on what is there already; outlines and objects stay as they are."""

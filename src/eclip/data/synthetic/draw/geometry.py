@@ -43,24 +43,20 @@ def ellipse(x: float, y: float, rx: float, ry: float, halvings: int = 3) -> Curv
 
 
 @lru_cache(maxsize=32)
-def _basis(steps: int) -> Curve:
-    t = np.arange(steps) / steps
-    weights = (
-        -t + 2 * t * t - t * t * t,
-        2 - 5 * t * t + 3 * t * t * t,
-        t + 4 * t * t - 3 * t * t * t,
-        t * t * t - t * t,
-    )
-    return np.stack(weights, 1)[None, :, :, None] / 2
+def _basis(steps: int) -> tuple[Curve, Curve, Curve, Curve]:
+    """The Catmull-Rom weights of four neighbouring points at `steps` places, each (1, steps, 1)."""
+    t = (np.arange(steps) / steps)[None, :, None]
+    t2, t3 = t * t, t * t * t
+    return (-t + 2 * t2 - t3) / 2, (2 - 5 * t2 + 3 * t3) / 2, (t + 4 * t2 - 3 * t3) / 2, (t3 - t2) / 2
 
 
 def spline(points: Points, steps: int = 6, closed: bool = False) -> Curve:
     """A Catmull-Rom curve through `points`, `steps` points a piece."""
     p = np.asarray(points, float)
     ring = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
-    knots = np.stack([ring[:-3], ring[1:-2], ring[2:-1], ring[3:]], 1)[:, None]
-    pieces = knots * _basis(steps)
-    curve = (pieces[:, :, 0] + pieces[:, :, 1] + pieces[:, :, 2] + pieces[:, :, 3]).reshape(-1, 2)
+    w0, w1, w2, w3 = _basis(steps)
+    k = ring[:, None]
+    curve = (k[:-3] * w0 + k[1:-2] * w1 + k[2:-1] * w2 + k[3:] * w3).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, p[-1:]])
 
 
@@ -78,14 +74,20 @@ def shifted(points: Points, dx: float, dy: float) -> Curve:
     return np.asarray(points, float) + offset
 
 
+@lru_cache(maxsize=512)
+def _pressure(count: int, start: float, end: float) -> NDArray[np.float64]:
+    """Half the relative width of a stroke at `count` points: 1 in the middle, less at its ends."""
+    t = np.arange(count) / max(count - 1, 1)
+    ends = start * (1 - t) + end * t
+    return (ends + (1 - ends) * (4 * t * (1 - t))) / 2
+
+
 def brush(path: Points, width: float, taper: tuple[float, float] = (0.3, 0.1), steps: int = 0) -> Curve:
     """The outline of a brush stroke along `path`: `width` in its middle, `taper` of it at start and end."""
     p = spline(path, steps) if steps else np.asarray(path, float)
     along = np.concatenate([p[1:2] - p[:1], p[2:] - p[:-2], p[-1:] - p[-2:-1]])
-    length = np.sqrt(along[:, 0] * along[:, 0] + along[:, 1] * along[:, 1]) + 1e-9
-    t = np.linspace(0, 1, len(p))
-    swell = 4 * t * (1 - t)
-    ends = taper[0] * (1 - t) + taper[1] * t
-    half = width / 2 * (ends + (1 - ends) * swell) / length
-    across = np.stack([-along[:, 1] * half, along[:, 0] * half], 1)
+    x, y = along[:, 0], along[:, 1]
+    half = width * _pressure(len(p), *taper) / (np.sqrt(x * x + y * y) + 1e-9)
+    across = along[:, ::-1] * half[:, None]
+    across[:, 0] = -across[:, 0]
     return np.concatenate([p + across, (p - across)[::-1]])

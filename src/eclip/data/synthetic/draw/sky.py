@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eclip.data.synthetic.draw.canvas import RGB, rectangle
+from eclip.data.synthetic.draw.canvas import RGB
 from eclip.data.synthetic.draw.geometry import Curve, directions, ellipse, place, shifted
 from eclip.data.synthetic.draw.studio import PIGMENTS, Studio, mix
 from eclip.data.synthetic.scene import Item
@@ -44,8 +44,7 @@ def sky(studio: Studio, horizon: float) -> None:
         dim = {"night": 0.45, "dusk": 0.75}.get(studio.scene.time, 1.0)
         grey = (int(cloud[0] * dim), int(cloud[1] * dim), int(cloud[2] * dim))
         stops = [(at, mix(colour, grey, 0.62)) for at, colour in stops]
-    box = rectangle(studio.left, studio.top, studio.right, max(horizon, studio.top + 2))
-    studio.canvas.wash(box, stops, line=0)
+    studio.canvas.backdrop(studio.top, max(horizon, studio.top + 2), stops)
     if studio.scene.time == "night" and studio.scene.weather == "clear":
         _stars(studio, horizon)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclip.data.synthetic.draw.geometry import brush, place
+from eclip.data.synthetic.draw.geometry import brush, ellipse, place
 from eclip.data.synthetic.draw.studio import Studio, mix
 
 
@@ -46,9 +46,8 @@ def snow(studio: Studio) -> None:
     white = studio.bright("white")
     studio.canvas.dots(flakes, white)
     for x, y, r in flakes:
-        studio.canvas.veil(
-            [(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)], white, 200
-        ) if r > 1.4 else None
+        if r > 1.2:  # large enough to lie over the outlines too
+            studio.canvas.veil(ellipse(x, y, r, r, 1), white, 230)
 
 
 _PETAL = [(-0.5, 0), (0, -0.3), (0.5, 0), (0, 0.3)]
