@@ -114,14 +114,19 @@ class Ablation:
         for event in _of(ledger, removal):
             if event["event"] == "not_ablated":
                 raise Unremovable(event["reason"])
-            if event["event"] == "ablated" and full.keys() <= (
-                earlier := read_measurements(event["measurements"])
-            ).keys():
+            if (
+                event["event"] == "ablated"
+                and full.keys() <= (earlier := read_measurements(event["measurements"])).keys()
+            ):
                 return effect_of(name, change.trial, full, earlier.values(), bench)
         measured, charges = self._train(bench, removal, name, change.trial, full)
         effect = effect_of(name, change.trial, full, measured, bench)
         ledger.log(
-            "ablated", **as_event(effect), removal=removal.name, measurements=to_json(measured), charges=charges
+            "ablated",
+            **as_event(effect),
+            removal=removal.name,
+            measurements=to_json(measured),
+            charges=charges,
         )
         return effect
 
@@ -168,24 +173,22 @@ class Ablation:
         steps: Sequence[Trial],
         full: Measured,
     ) -> None:
-        """Leaves out all that is not shown to help; if that together hurts, only what seemed to hurt alone."""
-        for without in (list(idle), [change for change in idle if effects[change].mean <= 0]):
-            if not without:
-                continue
+        """Leaves out all that is not shown to help; while that together hurts, the less useful half of it."""
+        without = sorted(idle, key=lambda change: effects[change].mean)
+        while without:
             name = " + ".join(map(str, without))
             try:
                 removal = removed(without, bench, steps)
                 measured, charges = self._train(bench, removal, name, steps[-1].number, full)
             except (Unremovable, Rejected) as error:
                 self.say(f"{bench.ledger.name}, without {name}: {error}")
-                continue
-            effect = effect_of(name, steps[-1].number, full, measured, bench)
-            self.say(f"{bench.ledger.name}, without {name}: {effect}")
-            if not effect.needed:
-                self._offer(bench, removal, without, steps[-1], effect, measured, charges)
-                return
+            else:
+                effect = effect_of(name, steps[-1].number, full, measured, bench)
+                self.say(f"{bench.ledger.name}, without {name}: {effect}")
+                if not effect.needed:
+                    return self._offer(bench, removal, without, steps[-1], effect, measured, charges)
+            without = without[: len(without) // 2]
         self.say(f"{bench.ledger.name}: nothing smaller is as good")
-
 
     def _offer(
         self,
