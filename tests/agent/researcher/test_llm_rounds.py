@@ -16,6 +16,7 @@ from tests.agent.researcher.study import ROOT, Clock, ToyDesk, plans, proposes, 
 
 PLAN = says(call("revise_plan", plans()))
 GOOD = says(call("propose_trial", proposes(2e-3)))
+TWICE = [{"key": "optimizer.lr", "value": value} for value in (1e-3, 1e-2)]
 HUGE = proposes(float("inf"))
 
 
@@ -64,6 +65,7 @@ def test_a_round_ends_in_the_proposal_that_the_model_made(tmp_path: Path, stream
         (says(call("propose_trial", proposes(overrides={}))), "changes nothing"),
         (says(call("propose_trial", proposes(overrides={"data.root": "/"}))), "no such key, or locked"),
         (says(call("propose_trial", proposes() | {"rm": "-rf"})), "unknown field 'rm'"),
+        (says(call("propose_trial", proposes() | {"overrides": TWICE})), "optimizer.lr is given twice"),
         (says(call("run_shell", {"command": "ls"})), "there is no tool 'run_shell'"),
         (says(call("propose_trial", proposes(1)), call("propose_trial", proposes(2))), "called once only"),
         (
