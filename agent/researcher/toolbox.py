@@ -1,6 +1,4 @@
-"""One call of a tool goes in, its answer comes out; an answer that ends the conversation carries the
-ending.
-"""
+"""One call of a tool goes in, its answer comes out, and with it the ending if the conversation is over."""
 
 from __future__ import annotations
 

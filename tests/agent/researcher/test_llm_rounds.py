@@ -130,6 +130,18 @@ def test_looking_up_remembering_and_planning_are_free_of_faults(tmp_path: Path) 
     assert "a wider net" in told(server)
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_thoughts_go_back_as_they_came(tmp_path: Path, stream: bool) -> None:
+    """The API refuses a conversation whose thinking blocks were changed: their signature would not fit."""
+    thoughts = [
+        {"type": "thinking", "thinking": "Let me see ü.", "signature": "c2lnbmF0dXJl"},
+        {"type": "redacted_thinking", "data": "b3BhcXVl"},
+    ]
+    look = call("look_up_trial", {"number": 0})
+    _, server = ask(ToyDesk(tmp_path), says(*thoughts, text(""), look), GOOD, stream=stream)
+    assert server.requests[1]["messages"][1]["content"] == [*thoughts, look]
+
+
 def test_files_outside_the_desk_stay_closed(tmp_path: Path) -> None:
     for path in ("../secret.txt", "secret.txt", "/etc/passwd", "src/../secret.txt"):
         _, server = ask(ToyDesk(tmp_path), says(call("read_file", {"path": path})), GOOD)
