@@ -20,18 +20,15 @@ from agent.noise import Noise
 from agent.observers import Observers
 from agent.records import Charges, Edit, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.research_log import commit_message
-from agent.searchers.base import Searcher
+from agent.searchers.base import Searcher, SearcherUnavailable
 from agent.space import Space
 from agent.validation import Rejected, Validated, quoted, validate
+from agent.workdesk import WorkDesk
 from agent.workspace import Workspace
 
 
 class StudyFailed(RuntimeError):
     """The study cannot go on: the reference does not run, say. The message says why and what to do."""
-
-
-class SearcherStopped(RuntimeError):
-    """The searcher cannot propose any more (no key, no credit). The study ends here and can be resumed."""
 
 
 @dataclass
@@ -68,8 +65,9 @@ class Loop:
     observers: Observers
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.monotonic
-    # charged by the searcher while it thinks about the trial that is being asked for
-    thinking: Charges = field(default_factory=Charges)
+    # what model calls cost, for searchers that make some
+    desk: WorkDesk | None = None
+    pause_seconds: float = 60.0
 
     def run(self) -> str:
         """Runs until the budget is used, the searcher has no more, or `stop` is set; returns why it ended.
@@ -96,14 +94,25 @@ class Loop:
     def _search(self) -> str:
         while not (reason := self._over()):
             began = self.now()
-            proposal = self.searcher.ask(self.history())
+            try:
+                proposal = self.searcher.ask(self.history())
+            except SearcherUnavailable as error:
+                self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                self.stop.wait(self.pause_seconds)
+                continue
+            thinking = self._thinking(self.now() - began)
             if proposal is None:
+                self.ledger.log("asked for the last time", charges=thinking)
                 return f"{self.searcher.name} has nothing more to propose"
-            thinking, self.thinking = self.thinking, Charges()
-            trial = self._trial(proposal, thinking + Charges(self.now() - began))
+            trial = self._trial(proposal, thinking)
             if not _interrupted(trial):
                 self.searcher.tell(trial)
         return reason
+
+    def _thinking(self, seconds: float) -> Charges:
+        """What asking cost: the calls to a model, their waiting for an outage left out, or a sampler's time."""
+        calls = self.desk.collect() if self.desk is not None else Charges()
+        return calls if calls.usd or calls.seconds else Charges(seconds)
 
     def _over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""

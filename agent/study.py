@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
 from agent.space import Space
 from agent.task import Task
+from agent.workdesk import WorkDesk
 from agent.workspace import Workspace
 
 PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
@@ -43,9 +45,12 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
+    make = instantiate(config.searcher, _partial_=True, _convert_="all")
+    wanted = inspect.signature(make).parameters
+    llm = plain["llm"] if "llm" in wanted else {}
     studies = open_ledger(config, root)
     known = plain["study"] in studies.studies()
-    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox))
+    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox, llm))
     # a branch without a study in the ledger is somebody else's, and `create` refuses to touch it
     begun = known and Workspace.exists(task, plain["study"])
     enter = Workspace.open if begun else Workspace.create
@@ -59,18 +64,28 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         sealed=seal(task, root / plain["vault"]),
         environment=run_environment(plain["executor"]["threads"]),
     )
+    seeds = plain["training_seeds"]
+    desk = WorkDesk(
+        ledger, workspace, space, runner, runs / plain["study"], plain["task_description"], seeds[0]
+    )
+    offered = {
+        "space": space,
+        "seed": plain["seed"],
+        "direction": task.direction,
+        "desk": desk,
+        "llm": plain["llm"],
+    }
     return Loop(
         ledger=ledger,
-        searcher=instantiate(config.searcher, _convert_="all")(
-            space=space, seed=plain["seed"], direction=task.direction
-        ),
+        searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
         space=space,
-        experiment=Experiment(runner, acceptance, plain["training_seeds"], stop),
+        experiment=Experiment(runner, acceptance, seeds, stop),
         workspace=workspace,
         folder=runs / plain["study"],
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
+        desk=desk,
     )
 
 
@@ -82,8 +97,10 @@ def open_ledger(config: DictConfig, root: Path) -> Ledger:
     return Ledger.open(url)
 
 
-def spec_of(plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox) -> StudySpec:
-    """What makes this study comparable with another one."""
+def spec_of(
+    plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox, llm: Mapping[str, Any]
+) -> StudySpec:
+    """What makes this study comparable with another one. `llm` is empty for searchers that call no model."""
     return StudySpec(
         searcher=plain["searcher_name"],
         searcher_seed=plain["seed"],
@@ -94,7 +111,9 @@ def spec_of(plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandb
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
         versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
-        details={key: plain[key] for key in ("searcher", "space", "acceptance")} | {"base": list(task.base)},
+        price_table=llm.get("prices", {}),
+        details={key: plain[key] for key in ("searcher", "space", "acceptance")}
+        | {"base": list(task.base), "llm": dict(llm)},
     )
 
 

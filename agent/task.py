@@ -68,6 +68,8 @@ class Task:
     folds: a trial's runs, one fold each; after `early_folds` of them a hopeless trial may be stopped.
     locked: patterns of keys that no proposal may set; keys that `arguments` set are locked too.
     groups: config groups that a proposal may choose from, with the choices; all others are locked.
+    readable: further files that a searcher may read.
+    try_out: overrides of the short run that checks edits before the budget is spent on them.
     masked: paths hidden from a sandboxed run, though the workspace holds them.
     check(config): raises ValueError with the key, the value and what is allowed.
     seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)]; called again with
@@ -91,6 +93,8 @@ class Task:
     locked: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     masked: tuple[str, ...]
+    readable: tuple[str, ...]
+    try_out: tuple[str, ...]
     recipe: Recipe
     package: Package
     check: str
@@ -119,6 +123,8 @@ class Task:
             arguments=reader.texts("arguments", pattern=OVERRIDE),
             locked=reader.texts("locked"),
             masked=reader.texts("masked", relative=True),
+            readable=reader.texts("readable", relative=True),
+            try_out=reader.texts("try_out", pattern=OVERRIDE),
             folds=reader.folds(),
             early_folds=reader.number("early_folds", 0),
             direction=cast(Direction, reader.choice("direction", get_args(Direction))),

@@ -244,7 +244,9 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
 def _locked(root: Path, study: str) -> int:
     """An exclusive lock on the study; waits for a killed study's last git command."""
     if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
-        raise WorkspaceError(f"study {study!r}: expected a short name of letters, digits, -, _ and single dots")
+        raise WorkspaceError(
+            f"study {study!r}: expected a short name of letters, digits, -, _ and single dots"
+        )
     folder = root / study
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "workspace.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

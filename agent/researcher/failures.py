@@ -15,6 +15,8 @@ from typing import Literal
 import anthropic
 import httpx2
 
+from agent.searchers.base import SearcherStopped, SearcherUnavailable
+
 Kind = Literal["transient", "refused", "unreadable"]
 PERMANENT_STATUS = {400, 401, 402, 403, 404, 413, 422}
 PERMANENT_TYPES = {
@@ -29,11 +31,11 @@ PERMANENT_TYPES = {
 SPENT = ("spend_limit", "billing", "credit")
 
 
-class LLMUnavailable(RuntimeError):
+class LLMUnavailable(SearcherUnavailable):
     """The model cannot be reached after bounded retries. Pause, then ask again; nothing is charged."""
 
 
-class LLMRefused(RuntimeError):
+class LLMRefused(SearcherStopped):
     """The server will not serve this study: key, credit, model or request. Stop; the study can be resumed."""
 
 

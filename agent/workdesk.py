@@ -1,0 +1,140 @@
+"""The desk of a running study: its ledger, workspace and sandbox go in; what a searcher may know of them comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.claims import clean_text
+from agent.desk import TaskView
+from agent.edits import EditError, read_file
+from agent.ledger import StudyLedger
+from agent.records import Budget, Charges, Proposal, Trial
+from agent.runner import Runner
+from agent.space import Space
+from agent.validation import Rejected, Validated, validate
+from agent.workspace import Workspace
+
+TRY_OUT_SECONDS = 20.0
+LONGEST_FILE = 131_072
+LONGEST_TRACEBACK = 4_000
+
+
+@dataclass
+class WorkDesk:
+    """Implements agent.desk.Desk on a real study.
+
+    What a call to a model costs is collected in `pending` until the loop charges it to the trial asked for.
+    """
+
+    ledger: StudyLedger
+    workspace: Workspace
+    space: Space
+    runner: Runner
+    folder: Path
+    description: str = ""
+    training_seed: int = 0
+    pending: Charges = field(default_factory=Charges)
+
+    @property
+    def study(self) -> str:
+        return self.ledger.name
+
+    @property
+    def budget(self) -> Budget:
+        return self.ledger.spec.budget
+
+    @property
+    def task(self) -> TaskView:
+        task = self.workspace.task
+        return TaskView(
+            name=task.name,
+            metric=task.metric,
+            direction=task.direction,
+            editable=tuple(self.workspace.editable_files()),
+            readable=tuple(path for path in task.readable if (self.workspace.path / path).is_file()),
+            locked=(*task.locked, *task.run_keys),
+            description=self.description,
+        )
+
+    def history(self) -> Sequence[Trial]:
+        return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
+
+    def recipe(self) -> Trial:
+        best = self.ledger.best()
+        assert best is not None  # nobody is asked before the reference has run
+        return best
+
+    def spent(self) -> Charges:
+        return self.ledger.spent() + self.pending
+
+    def read_file(self, path: str) -> str:
+        view = self.task
+        if path not in (*view.editable, *view.readable):
+            raise ValueError(
+                f"{path} is neither editable nor readable; there are: {', '.join(view.editable)}"
+            )
+        self.workspace.revert()
+        return read_file(self.workspace.path, path, LONGEST_FILE)
+
+    def check(self, proposal: Proposal) -> str | None:
+        checked = self._applied(proposal)
+        if isinstance(checked, str):
+            return checked
+        fingerprint = checked.fingerprint(self.workspace.code_hash())
+        self.workspace.revert()
+        for trial in self.history():
+            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
+                return f"the same configuration and code as trial {trial.number}"
+        return None
+
+    def try_out(self, proposal: Proposal) -> str | None:
+        checked = self._applied(proposal)
+        if isinstance(checked, str):
+            return checked
+        # one fold, a few steps, the same sandbox; what the embeddings are worth does not matter here
+        folds = len(self.runner.task.folds)
+        budget = Budget(1, folds * TRY_OUT_SECONDS, wall_factor=1.0, setup_seconds=TRY_OUT_SECONDS)
+        arguments = [*checked.arguments, *self.workspace.task.try_out]
+        try:
+            run = replace(self.runner, budget=budget).run(
+                self.workspace.path,
+                arguments,
+                seed=self.training_seed,
+                fold=self.runner.task.folds[0],
+                folder=self.folder / "try_out",
+            )
+        finally:
+            self.workspace.revert()
+        if run.status == "completed":
+            return None
+        return clean_text(f"{run.status}: {run.reason}\n{run.log_tail}")[-LONGEST_TRACEBACK:]
+
+    def log(self, event: str, **data: Any) -> None:
+        self.ledger.log(event, **data)
+
+    def charge(self, usd: float, seconds: float) -> None:
+        self.pending += Charges(seconds=seconds, usd=usd)
+
+    def collect(self) -> Charges:
+        """What was charged since the last call, for the loop to put on the trial that was asked for."""
+        pending, self.pending = self.pending, Charges()
+        return pending
+
+    def trial_folder(self, number: int) -> Path:
+        folder = self.folder / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _applied(self, proposal: Proposal) -> Validated | str:
+        """The proposal's edits in the workspace and its configuration, or the reason of a refusal."""
+        base = self.recipe().overrides if proposal.base == "recipe" else {}
+        try:
+            checked = validate(self.workspace.task, base, proposal.overrides, self.space)
+            self.workspace.revert()
+            self.workspace.apply(proposal.edits)
+        except (Rejected, EditError) as error:
+            return str(error)
+        return checked
