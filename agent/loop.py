@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,13 +74,25 @@ class Loop:
 
         Raises StudyFailed, SearcherStopped, SandboxUnavailable; whatever is raised, the ledger is in order.
         """
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return str(end.value)
+
+    def steps(self) -> Generator[Trial, None, str]:
+        """`run` with a pause after each trial, the reference included, so that studies can take turns.
+
+        Returns why it ended. `close()` gives the study up at a pause, and the ledger is in order.
+        """
         self.ledger.claim(self.owner)
         try:
             self._recover()
             self.observers.started(self.ledger)
             if self.ledger.best() is None:
-                self._reference()
-            reason = self._search()
+                yield self._reference()
+            reason = yield from self._search()
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
@@ -91,7 +103,7 @@ class Loop:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
         return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
 
-    def _search(self) -> str:
+    def _search(self) -> Generator[Trial, None, str]:
         while not (reason := self._over()):
             began = self.now()
             try:
@@ -107,6 +119,7 @@ class Loop:
             trial = self._trial(proposal, thinking)
             if not _interrupted(trial):
                 self.searcher.tell(trial)
+            yield trial
         return reason
 
     def _thinking(self, seconds: float) -> Charges:
@@ -202,7 +215,7 @@ class Loop:
         message = commit_message(self.ledger.name, trial, recipe, self.space.defaults)
         self.workspace.commit(message, trial.overrides)
 
-    def _reference(self) -> None:
+    def _reference(self) -> Trial:
         """Trial 0: what every study starts from, on several training seeds, which also shows the noise."""
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
@@ -221,6 +234,7 @@ class Loop:
             raise StudyFailed(
                 f"the reference did not run: {outcome.status}: {outcome.reason}\n{outcome.log_tail[-2000:]}"
             )
+        return trial
 
     def _recipe(self, recipe: Trial) -> Recipe:
         """The recipe with everything that was ever measured of it, re-runs of later trials included."""
