@@ -102,10 +102,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Studies of one task. `scale`: where equal changes count equally (the task says so)."""
+    """Studies of one task. `scale`: where equal changes count equally; it and `metric` are the task's."""
 
     studies: tuple[Study, ...]
     scale: Scale = "log"
+    metric: str = "score"
 
     def __post_init__(self) -> None:
         if not self.studies:
@@ -163,9 +164,11 @@ class Campaign:
         return self.sign * math.expm1(self.sign * gain) if self.scale == "log" else gain
 
 
-def load(ledger: Ledger, names: Sequence[str], scale: Scale = "log") -> Campaign:
+def load(
+    ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score"
+) -> Campaign:
     """The named studies as they are now. Raises LedgerError for a name that is not there."""
-    return Campaign(tuple(_study(ledger.study(name)) for name in names), scale)
+    return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
 
 
 def _study(ledger: StudyLedger) -> Study:

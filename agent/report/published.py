@@ -31,7 +31,7 @@ def rows() -> list[Row]:
 def staircase() -> list[tuple[int, float]]:
     """(number, best mean rank so far / reference's), counted from the reference as 0."""
     reference = _reference()
-    kept = [row for row in rows() if row.verdict in ("kept", "afterwards")]
+    kept = [row for row in rows() if row.verdict == "kept"]
     return [(0, 1.0), *((row.number - REFERENCE, row.mean_rank / reference) for row in kept)]
 
 
