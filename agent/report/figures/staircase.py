@@ -211,6 +211,7 @@ def _published(axes: Axes, reference: float, theme: Theme) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, y[-1] * 0.97), high)
     # under its longest step, where the stairs of a study that is no faster are not
-    longest = max(range(len(x)), key=lambda i: ([*x, end][i + 1] - x[i], -i))
+    early = [i for i in range(1, len(x)) if x[i] < end / 2] or [len(x) - 1]
+    longest = max(early, key=lambda i: [*x, end][i + 1] - x[i])
     said = {"size": 8.5, "color": theme.colour(4), "va": "top"}
     axes.text(x[longest], y[longest] * 0.992, "published run, rescaled", **said)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # the first that is installed; DejaVu Sans comes with matplotlib
 FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
@@ -94,9 +95,11 @@ def panel(
 
 
 def texts(figure: Figure) -> None:
-    """The font for all that was written since: call once, at the end."""
-    for text in figure.findobj(match=lambda artist: hasattr(artist, "set_fontfamily")):
-        text.set_fontfamily(_font())  # type: ignore[attr-defined]
+    """The font for all that was written: call once, at the end. A "$" is a "$", whoever wrote it."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_fontfamily(_font())
+        text.set_parse_math(False)
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
