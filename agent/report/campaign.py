@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from agent.codec import from_json, plain
+from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
 from agent.noise import on_scale
 from agent.records import Charges, Measurement, Trial, current_recipe
@@ -199,18 +199,24 @@ def _study(ledger: StudyLedger) -> Study:
 
 
 def _loss_curve(points: Sequence[Mapping[str, Any]], most: int = 48) -> Curve:
-    """(step, loss) of the first run of a trial, thinned; what is no finite number is left out."""
-    first = [p for p in points if p.get("fold", 0) == points[0].get("fold", 0)] if points else []
-    pairs: list[tuple[float, float]] = []
-    for point in first:
-        step, loss = plain(point.get("step")), plain(point.get("loss"))
-        if not all(isinstance(v, int | float) and math.isfinite(v) for v in (step, loss)):
-            continue
-        if pairs and step <= pairs[-1][0]:
-            break  # the next training seed's run of the same fold begins
-        pairs.append((step, loss))
-    stride = max(1, math.ceil(len(pairs) / most))
-    return tuple(pairs[::stride])
+    """(step, loss) of the first run of a trial, thinned; what is no finite number is left out.
+
+    The first run ends where the fold changes or, with another training seed, the step falls.
+    """
+    end, before = 0, -math.inf
+    for end, point in enumerate(points):
+        step = point.get("step")
+        if point.get("fold") != points[0].get("fold") or not _finite(step) or step <= before:
+            break
+        before = step
+    else:
+        end = len(points)
+    thinned = points[: end : max(1, math.ceil(end / most))]
+    return tuple((p["step"], p["loss"]) for p in thinned if _finite(p.get("loss")))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def only(campaign: Campaign, names: Sequence[str]) -> Campaign:

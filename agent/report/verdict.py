@@ -11,6 +11,11 @@ from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair, differing, fi
 from agent.report.statistics import pooled_deviation, smallest_p, studies_for_power, studies_needed
 
 
+SPACE = "\u00a0"  # a number and its unit stay on one line
+# so many pairs of searchers get a sentence each
+MOST_PAIRS = 3
+
+
 @dataclass(frozen=True)
 class Verdict:
     """claims: (better, worse) searchers, beyond doubt. improved: studies whose winner beats the reference.
@@ -42,7 +47,7 @@ def verdict(campaign: Campaign) -> Verdict:
         headline = _alone(campaign, ends)
     sentences = [_evidence(campaign, ends)]
     if not waiting and several and not forbidden:
-        sentences += [_pair_sentence(campaign, pair, len(found)) for pair in found]
+        sentences += _pair_sentences(campaign, found)
     sentences += _about_reference(campaign, ends) if several and not waiting else []
     sentences += [*_optimism(campaign, ends), *_longer(campaign), *_charges(campaign, found)]
     return Verdict(headline, tuple(sentences), tuple(claims), tuple(improved), not waiting)
@@ -73,7 +78,9 @@ def _versus(
     best = Counter(better for better, _ in claims)
     everywhere = [name for name, count in best.items() if count == len(campaign.searchers) - 1]
     if everywhere:
-        return f"{everywhere[0]} searched better than {_list([b for a, b in claims if a == everywhere[0]])}."
+        beaten = [b for a, b in claims if a == everywhere[0]]
+        equal = all(pair.limit for pair in found if everywhere[0] in (pair.first, pair.second))
+        return f"{everywhere[0]} searched better than {_list(beaten)}{' at equal charges' if equal else ''}."
     if claims:
         said = [f"{name} searched better than {_list([b for a, b in claims if a == name])}" for name in best]
         return f"{'; '.join(said)}. Between the others no difference is shown."
@@ -109,24 +116,56 @@ def _evidence(campaign: Campaign, ends: list[Final]) -> str:
     return f"{many} ({counts}) of {_range(sorted(trials))} trials; {again}."
 
 
-def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
-    sizes = tuple(map(len, pair.values))
+def _pair_sentences(campaign: Campaign, found: list[Pair]) -> list[str]:
+    """What was seen between searchers: each pair while they are few, else what is claimed and the rest as one."""
+    if len(found) <= MOST_PAIRS and any(_possible(pair, len(found)) for pair in found):
+        return [_pair_sentence(campaign, pair, len(found)) for pair in found]
+    told = [_pair_sentence(campaign, pair, len(found)) for pair in found if pair.better]
+    rest = [pair for pair in found if pair.difference and pair.interval and not pair.better]
+    if rest:
+        most = max(rest, key=lambda pair: abs(pair.difference or 0.0))
+        told.append(f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}.")
+    if not any(_possible(pair, len(found)) for pair in found):
+        sizes = max(found, key=lambda pair: smallest_p(*map(len, pair.values)) * -1).values
+        told.append(_too_few(*map(len, sizes), len(found)))
+    return told
+
+
+def _too_few(first: int, second: int, comparisons: int) -> str:
+    """What group sizes cannot show, and which could."""
+    least = smallest_p(first, second)
+    text = f"{first} against {second} studies cannot give a p below {least:.2g}"
+    if comparisons > 1:
+        text += f", and there are {comparisons} comparisons to correct for"
+    enough = studies_needed(ALPHA, comparisons)
+    return f"{text}: at least {enough} studies of each searcher are needed for p ≤ {ALPHA:g}."
+
+
+def _seen(campaign: Campaign, pair: Pair) -> str:
+    """A difference with its interval."""
+    gap = pair.difference or 0.0
+    ahead, behind = (pair.first, pair.second) if gap >= 0 else (pair.second, pair.first)
     where = f" at equal charges ({duration(pair.limit)})" if pair.limit else ""
+    size = share(campaign, abs(gap))
+    return f"{ahead}'s recipes are on average {size} better than {behind}'s{where}{_interval(campaign, pair)}"
+
+
+def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
     if pair.difference is None or pair.p is None or pair.test is None:
         return f"{pair.first} and {pair.second}: fewer than two confirmed studies each, so nothing can be said."
-    ahead, behind = (pair.first, pair.second) if pair.difference >= 0 else (pair.second, pair.first)
-    size = f"{ahead}'s recipes are on average {share(campaign, abs(pair.difference))} better than {behind}'s"
-    text = f"{size}{where}{_interval(campaign, pair)}, p = {pair.p:.3f}"
+    text = f"{_seen(campaign, pair)}, p = {pair.p:.3f}"
     text += f" after correction for {comparisons} comparisons" if comparisons > 1 else ""
     if pair.better:
         return f"{text}."
     if pair.p <= ALPHA:
-        return f"{text}; not claimed, since {ahead} used more seconds and its recipe at equal seconds is unconfirmed."
+        ahead = pair.first if pair.difference >= 0 else pair.second
+        return (
+            f"{text}; this is not claimed, since {ahead} used more seconds, and the recipes it had at equal "
+            "seconds have not been confirmed."
+        )
     if not _possible(pair, comparisons):
-        least = smallest_p(*sizes) * comparisons
-        enough = studies_needed(ALPHA, comparisons)
-        return f"{text}. {sizes[0]} against {sizes[1]} studies cannot give a p below {min(1, least):.2g}; {enough} each could."
-    return f"{text}: no difference shown. {_how_many(pair, comparisons)}"
+        return f"{text}. {_too_few(*map(len, pair.values), comparisons)}"
+    return f"{text}: no difference is shown. {_how_many(pair, comparisons)}"
 
 
 def _how_many(pair: Pair, comparisons: int) -> str:
@@ -202,20 +241,20 @@ def _dollars(campaign: Campaign) -> str:
 def share(campaign: Campaign, gain: float) -> str:
     """A gain in words: "12.3 %" on a log scale, "0.0123" on a linear one."""
     value = campaign.ratio(gain)
-    return f"{_minus(100 * value, '.1f')} %" if campaign.scale == "log" else _minus(value, ".4g")
+    return f"{_minus(100 * value, '.1f')}{SPACE}%" if campaign.scale == "log" else _minus(value, ".4g")
 
 
 def span(campaign: Campaign, low: float, high: float) -> str:
     """An interval in words: "−1.2 to 4.5 %"."""
-    return f"{share(campaign, low).removesuffix(' %')} to {share(campaign, high)}"
+    return f"{share(campaign, low).removesuffix(f'{SPACE}%')} to {share(campaign, high)}"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in words: "48 s", "12 min", "3.4 h"."""
     value = seconds or 0.0
     if value < 120:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+        return f"{value:.0f}{SPACE}s"
+    return f"{value / 60:.0f}{SPACE}min" if value < 7200 else f"{value / 3600:.1f}{SPACE}h"
 
 
 def _minus(value: float, form: str) -> str:

@@ -21,9 +21,11 @@ def race(campaign: Campaign, axis: Axis, theme: Theme, width: float = 9.0) -> Fi
     known = {name: found for name, found in bands.items() if found}
     better = "lower" if campaign.sign < 0 else "higher"
     many = all(found.studies >= ENOUGH for found in known.values())
-    lines = "median and quartiles" if many else "median, and every study"
-    subtitle = f"best {campaign.metric} so far, in % of the reference; {better} is better; {lines} over studies"
-    figure = canvas(theme, f"The race, by {TITLES[axis]}", subtitle, width)
+    lines = "; median and quartiles over studies" if many else "; median, and every study"
+    lines = lines if len(campaign.studies) > 1 else ""
+    subtitle = f"best {campaign.metric} so far, in % of the reference; {better} is better{lines}"
+    what = "The race" if len(known) > 1 else "Best so far"
+    figure = canvas(theme, f"{what}, by {TITLES[axis]}", subtitle, width)
     axes = panel(figure, theme, left=0.62, right=1.55)
     for index, (name, found) in enumerate(known.items()):
         _line(axes, campaign, name, found, axis, theme.colour(index))

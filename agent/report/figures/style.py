@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -96,9 +97,10 @@ def panel(
 
 def texts(figure: Figure) -> None:
     """The font for all that was written: call once, at the end. A "$" is a "$", whoever wrote it."""
+    font = _font()
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_fontfamily(_font())
+        text.set_fontfamily(font)
         text.set_parse_math(False)
 
 
@@ -134,7 +136,8 @@ def for_page(figure: Figure, salt: str, label: str) -> str:
         text = text.replace(str(PAGE[role]), f"var(--{role})")
     for number, stand_in in enumerate(PAGE["series"]):
         text = text.replace(stand_in, f"var(--series-{number})")
-    text = re.sub(r"(font: [^;\"]*?px )[^;\"]*", r"\1var(--sans)", text)
+    # matplotlib up to 3.10 writes `font: 9px 'Arial'`, later ones `font-family: 'Arial'`
+    text = re.sub(r"(font: [^;\"]*?px |font-family: )[^;\"]*", r"\1var(--sans)", text)
     # numbers to a hundredth of a point: a third of the bytes
     text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
@@ -155,6 +158,7 @@ def _attribute(text: str) -> str:
     return "".join(table.get(letter, letter) for letter in text)
 
 
+@cache
 def _font() -> str:
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next(name for name in FONTS if name in installed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics as averages
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.report import published
@@ -73,10 +73,18 @@ def _p(value: float | None, kind: str = "") -> Cell:
 
 
 def tests(campaign: Campaign, found: Sequence[Pair]) -> list[dict[str, Any]]:
+    """One row a pair, the better one named first."""
+    turned = [turn(pair) if (pair.difference or 0.0) < 0 else pair for pair in found]
     return [
-        {"names": f"{pair.first}, {pair.second}", "cells": _pair(campaign, pair), "says": _says(pair)}
-        for pair in found
+        {"names": f"{pair.first} – {pair.second}", "cells": _pair(campaign, pair), "says": _says(pair)}
+        for pair in turned
     ]
+
+
+def turn(pair: Pair) -> Pair:
+    """The same pair seen from the other side."""
+    interval = (-pair.interval[1], -pair.interval[0]) if pair.interval else None
+    return replace(pair, first=pair.second, second=pair.first, values=pair.values[::-1], interval=interval)
 
 
 def _pair(campaign: Campaign, pair: Pair) -> list[Cell]:
