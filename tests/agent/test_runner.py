@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from agent.claims import open_run_dir
 from agent.records import Budget
-from agent.runner import Run, Runner, _points
+from agent.runner import RESULT_BYTES, RESULT_KEYS, Run, Runner, _points
 from agent.sandbox import Bubblewrap, Limits, Unsandboxed
 from agent.study import seal
 from agent.workspace import Workspace
@@ -266,6 +267,21 @@ def test_points_are_finite_numbers_under_short_plain_names():
     [name] = points[0]
     assert name.startswith("abc")
     assert len(name) <= 40
+
+
+def test_the_longest_result_that_the_real_task_writes_is_read_whole(tmp_path):
+    from omegaconf import OmegaConf
+
+    from eclip.run_directory import Result, RunDirectory
+
+    names = "fold step seconds learning_rate logit_scale gradient_norm loss contrastive expert reconstruction".split()
+    point = dict.fromkeys([*names, *(f"a_proposals_own_loss_{i}" for i in range(10))], -1.23456789e-08)
+    result = Result(curve=[point] * 5000, reason="\u6d6e" * 2000)
+    RunDirectory(tmp_path, OmegaConf.create({})).write(result)
+    with open_run_dir(tmp_path) as claims:
+        read = claims.read_json("result.json", RESULT_KEYS, cap=RESULT_BYTES)
+    assert len(_points(read["curve"])) == 200
+    assert set(_points(read["curve"])[0]) == set(point)
 
 
 def test_without_a_sandbox_paths_are_the_hosts(bench):
