@@ -65,7 +65,7 @@ class Loop:
     observers: Observers
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.monotonic
-    # what model calls cost, for searchers that make some
+    # of a searcher that calls a model: what its calls cost
     desk: WorkDesk | None = None
     pause_seconds: float = 60.0
 
@@ -116,6 +116,7 @@ class Loop:
             thinking = self._thinking(self.now() - began)
             if proposal is None:
                 self.ledger.log("asked for the last time", charges=thinking)
+                self._settle(None)
                 return f"{self.searcher.name} has nothing more to propose"
             trial = self._trial(proposal, thinking)
             if not _interrupted(trial):
@@ -124,9 +125,12 @@ class Loop:
         return reason
 
     def _thinking(self, seconds: float) -> Charges:
-        """What asking cost: the calls to a model, their waiting for an outage left out, or a sampler's time."""
-        calls = self.desk.collect() if self.desk is not None else Charges()
-        return calls if calls.usd or calls.seconds else Charges(seconds)
+        """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
+        return Charges(seconds) if self.desk is None else self.desk.pending
+
+    def _settle(self, number: int | None) -> None:
+        if self.desk is not None:
+            self.desk.settle(number)
 
     def _over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
@@ -151,6 +155,7 @@ class Loop:
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
         number = self._start(proposal, overrides)
         record = self._record(number, thinking + Charges(self.now() - began))
+        self._settle(number)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
         if isinstance(checked, Validated):

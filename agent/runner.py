@@ -168,7 +168,8 @@ class Runner:
         inside = f"{self.task.package.path}/{self.task.package.name}"
         if claimed in (f"{CODE}/{inside}", str(code / inside)):
             return ""
-        return f"ran {self.task.package.name} from {clean_text(claimed[:200])}, not from the workspace: nothing was measured"
+        shown = clean_text(claimed[:200])
+        return f"ran {self.task.package.name} from {shown}, not from the workspace: nothing was measured"
 
 
 def _exit(finished: Finished) -> str:

@@ -26,7 +26,7 @@ from agent.sandbox import Limits, Sandbox
 from agent.space import Space
 from agent.task import Task
 from agent.workdesk import WorkDesk
-from agent.workspace import Workspace
+from agent.workspace import Workspace, WorkspaceError
 
 PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
 
@@ -39,6 +39,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     task = Task.from_mapping(plain["task"], root, where="task")
+    for role in ("check", "seal", "judge"):
+        task.function(role)  # not there: better known now than after the first training
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
@@ -49,11 +51,15 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
     studies = open_ledger(config, root)
-    known = plain["study"] in studies.studies()
+    known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
+    if has_branch and not known:
+        # before the ledger knows the study, or the next attempt would take the branch for its own
+        raise WorkspaceError(
+            f"branch lab/{plain['study']} exists, but the ledger {config.ledger.url} knows no such study: "
+            "take another name (study=…), give that study's ledger.url, or delete the branch"
+        )
     ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox, llm))
-    # a branch without a study in the ledger is somebody else's, and `create` refuses to touch it
-    begun = known and Workspace.exists(task, plain["study"])
-    enter = Workspace.open if begun else Workspace.create
+    enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
     runner = Runner(
@@ -85,7 +91,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
-        desk=desk,
+        desk=desk if "desk" in wanted else None,
     )
 
 

@@ -84,7 +84,8 @@ class Workspace:
 
     @staticmethod
     def exists(task: Task, study: str) -> bool:
-        """Whether the study has a branch."""
+        """Whether the study has a branch. Raises WorkspaceError for what cannot be a study's name."""
+        _check_name(study)
         ref = f"refs/heads/lab/{study}"
         return bool(Git(common_dir(task.root))("rev-parse", "--verify", "--quiet", ref, check=False))
 
@@ -251,6 +252,14 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
     # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
     body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
     return f"# @package _global_\n# Written by the lab. {command}\n{body}"
+
+
+def _check_name(study: str) -> None:
+    """It becomes a folder, a branch and a name in the ledger."""
+    if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
+        raise WorkspaceError(
+            f"study {study!r}: expected a short name of letters, digits, -, _ and single dots"
+        )
 
 
 def _locked(root: Path, study: str) -> int:
