@@ -179,7 +179,7 @@ class Confirmation:
         ledger.log("test_opened", trial=trial.number, seed=seed, again=again)
         run = bench.train(code, arguments, seed, fold, f"confirm/trial{trial.number:04d}-test", sealed=sealed)
         if run.measurement is None:
-            ledger.log("test_failed", trial=trial.number, charges=charge(run), **failure(run, seed, fold))
+            ledger.log("test_failed", trial=trial.number, cost=charge(run), **failure(run, seed, fold))
             return f"the final training of trial {trial.number} ended without a score: {run.status}: {run.reason}"
         metrics = dict(run.measurement.metrics)
         ledger.log(

@@ -8,8 +8,11 @@ import pytest
 
 from agent.ablation import Ablation, Effect, effect_of, keep_rates
 from agent.git import Git
+from agent.ledger import Ledger
 from agent.records import Measurement, Outcome, Proposal, Trial, Verdict
 from agent.removal import Unremovable, changes_of, merged, removed
+from agent.report import load
+from agent.report.attribution import attribution
 from agent.retraining import RetrainingError, Stopped, lineage
 from tests.agent.campaign import ledger_of, toy_room
 from tests.agent.study import toy_loop
@@ -46,11 +49,12 @@ def test_the_recipe_under_test_is_what_the_comments_say(taken_apart):
 def test_each_change_has_an_effect_with_an_interval(taken_apart):
     _, ledger, effects, _ = taken_apart
     assert [(effect.change, effect.trial) for effect in effects] == [
-        ("optimizer.lr", 2), ("optimizer.decay, optimizer.steps", 3), ("src/toy/model.py", 4),
+        ("optimizer.lr", 2), ("optimizer.decay, optimizer.steps", 3), ("src/toy/model.py (trial 4)", 4),
     ]  # fmt: skip
     for effect, event in zip(effects, events(ledger, "ablated"), strict=True):
         assert effect.low < effect.mean < effect.high
-        assert (event["effect"], event["trial"], event["change"]) == (effect.mean, effect.trial, effect.change)
+        assert (event["effect"], event["of"], event["change"]) == (effect.mean, effect.trial, effect.change)
+        assert event["trial"] == 4
         assert {item["seed"] for item in event["measurements"]} == set(SEEDS)
         assert event["charges"]["runs"] == len(SEEDS)
 
@@ -68,7 +72,7 @@ def test_leaving_out_the_learning_rate_means_the_one_before(taken_apart):
 def test_a_superseded_change_is_said_to_be_one(taken_apart):
     _, ledger, _, said = taken_apart
     [event] = events(ledger, "not_ablated")
-    assert (event["trial"], event["change"]) == (1, "optimizer.lr")
+    assert (event["of"], event["change"]) == (1, "optimizer.lr")
     assert "later trials changed optimizer.lr again" in event["reason"]
     assert any("cannot be left out alone" in line for line in said)
 
@@ -80,6 +84,13 @@ def test_the_effect_is_the_paired_difference_on_the_tasks_scale(taken_apart):
     full = {item["seed"]: item["score"] for e in confirmations for item in e["measurements"]}
     expected = sum(math.log(without[seed]) - math.log(full[seed]) for seed in SEEDS) / len(SEEDS)
     assert effects[0].mean == pytest.approx(expected)
+
+
+def test_the_report_sees_the_same_effects(taken_apart):
+    folder, _, effects, _ = taken_apart
+    campaign = load(Ledger.open(f"sqlite:///{folder}/ledger.db"), ["s"])
+    seen = {worth.change: worth.effect for worth in attribution(campaign, campaign.studies[0])}
+    assert seen == pytest.approx({effect.change: effect.mean for effect in effects})
 
 
 def test_a_known_interval(taken_apart):

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from agent.confirmation import Confirmation
-from agent.ledger import LedgerError
+from agent.ledger import Ledger, LedgerError
+from agent.report import load
+from agent.report.comparison import finals
 from agent.retraining import RetrainingError, Stopped, confirmed, lineage
 from agent.sandbox import Bubblewrap
 from tests.agent.campaign import ledger_of, toy_room
@@ -118,6 +120,17 @@ def test_what_is_measured_already_is_not_measured_again(done):
     before = {name: len(ledger.events()) for name, ledger in ledgers.items()}
     confirmation.measure()
     assert {name: len(ledger.events()) for name, ledger in ledgers.items()} == before
+
+
+def test_the_report_sees_every_confirmation(done):
+    folder, _, _, _ = done
+    campaign = load(Ledger.open(f"sqlite:///{folder}/ledger.db"), ["edited", "nothing", "twin"])
+    for factor in FACTORS:
+        edited, nothing, twin = finals(campaign, factor)
+        assert edited.seeds == twin.seeds == len(SEEDS)
+        assert edited.confirmed == twin.confirmed
+        assert nothing.confirmed == 0
+    assert finals(campaign)[0].confirmed > 0
 
 
 def test_a_second_read_is_refused_unless_asked_for_and_marked(done):
