@@ -124,7 +124,7 @@ class Ablation:
         effect = effect_of(name, change.trial, full, measured, bench)
         ledger.log(
             "ablated",
-            **as_event(effect),
+            **as_event(effect, winner),
             removal=removal.name,
             measurements=to_json(measured),
             charges=charges,
