@@ -7,10 +7,10 @@ ARGS ?=
 WORDS := $(foreach name,budget searcher study seed sandbox llm executor model experiment logger,$(if $(filter command\ line,$(origin $(name))),$(name)=$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prints train test lint types bench clean
+.PHONY: help setup data prints train test lint types bench optuna-sweep agent-sweep status dashboard wandb-sync clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /#/' | awk -F'#' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo '  Overrides follow the target: make train ARGS="experiment=baseline model.logit_scale.max=100"'
 
@@ -45,6 +45,21 @@ types: setup
 
 bench: setup ## steps a second against a bare loop, time to the first step, pack and evaluation
 	$(RUN) scripts/bench_train.py $(ARGS)
+
+optuna-sweep: setup ## a TPE study on the embedded data set; budget=smoke|cpu|five_minutes searcher=tpe|cmaes|gp|random
+	$(RUN) scripts/sweep.py $(WORDS) $(ARGS)
+
+agent-sweep: setup ## a language model researches (needs a key, or llm=local); searcher=claude|claude_config|centaur
+	$(RUN) scripts/sweep.py $(if $(searcher),,searcher=claude) $(WORDS) $(ARGS)
+
+status: setup ## where the studies stand; study=NAME for one
+	$(RUN) scripts/status.py $(if $(study),study=$(study)) $(ARGS)
+
+dashboard: setup ## optuna-dashboard on loopback, with every searcher's studies
+	$(RUN) scripts/dashboard.py $(ARGS)
+
+wandb-sync: setup ## upload a study's offline W&B runs: study=NAME
+	$(RUN) scripts/wandb_sync.py study=$(study) $(ARGS)
 
 clean: ## remove what was built here (not the data, not runs/)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -15,10 +15,12 @@ from typing import Any
 
 from agent.claims import ClaimError, open_run_dir
 from agent.records import Budget, Measurement, Status
-from agent.sandbox import RUN_DIR, Finished, Limits, Mount, Sandbox
+from agent.sandbox import RUN_DIR, Finished, Limits, Mount, Sandbox, clean_text
 from agent.task import Task
 
 CODE, DATA = "/code", "/data"
+# 200 points of ten numbers are 55 kB; a proposal may add losses, and its points, to the curve
+RESULT_BYTES = 262_144
 RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
     "status": str,
     "reason": str,
@@ -130,13 +132,15 @@ class Runner:
             return ended(*KILLED[finished.killed_by])
         try:
             with open_run_dir(run_dir) as claims:
-                result = claims.read_json("result.json", RESULT_KEYS)
-                curve = _points(result["curve"])
-                known = {"curve": curve, "train_seconds": result["train_seconds"]}
+                result = claims.read_json("result.json", RESULT_KEYS, cap=RESULT_BYTES)
+                # a run cannot have trained longer than it ran
+                train_seconds = min(max(result["train_seconds"], 0.0), finished.seconds)
+                known = {"curve": _points(result["curve"]), "train_seconds": train_seconds}
+                reason = clean_text(result["reason"][:500])
                 if result["status"] in ("diverged", "out_of_memory"):
-                    return ended(result["status"], result["reason"][:500], **known)
+                    return ended(result["status"], reason, **known)
                 if result["status"] != "completed" or finished.returncode != 0:
-                    return ended("crashed", result["reason"][:500] or _exit(finished), **known)
+                    return ended("crashed", reason or _exit(finished), **known)
                 if problem := self._wrong_code(result["package"], code):
                     return ended("crashed", problem, **known)
                 embeddings = claims.read_embeddings()
@@ -153,7 +157,7 @@ class Runner:
             fold=fold,
             score=metrics[self.task.metric],
             metrics=metrics,
-            train_seconds=result["train_seconds"],
+            train_seconds=train_seconds,
             charged_seconds=self.now() - began,
             peak_memory_bytes=finished.peak_memory_bytes,
         )
@@ -164,9 +168,8 @@ class Runner:
         inside = f"{self.task.package.path}/{self.task.package.name}"
         if claimed in (f"{CODE}/{inside}", str(code / inside)):
             return ""
-        return (
-            f"ran {self.task.package.name} from {claimed[:200]}, not from the workspace: nothing was measured"
-        )
+        shown = clean_text(claimed[:200])
+        return f"ran {self.task.package.name} from {shown}, not from the workspace: nothing was measured"
 
 
 def _exit(finished: Finished) -> str:
@@ -178,7 +181,7 @@ def _exit(finished: Finished) -> str:
 def _points(curve: list[Any]) -> tuple[dict[str, float], ...]:
     """The curve's points, as far as they are mappings of finite numbers; a claim, shown and never scored."""
     return tuple(
-        {str(key)[:40]: float(value) for key, value in point.items() if _number(value)}
+        {clean_text(key[:40]): float(value) for key, value in point.items() if _number(value)}
         for point in curve[:200]
         if isinstance(point, dict)
     )

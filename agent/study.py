@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
 from agent.space import Space
 from agent.task import Task
-from agent.workspace import Workspace
+from agent.workdesk import WorkDesk
+from agent.workspace import Workspace, WorkspaceError
 
 PACKAGES = ("torch", "lightning", "optuna", "cmaes", "anthropic", "hydra-core")
 
@@ -37,18 +39,27 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     task = Task.from_mapping(plain["task"], root, where="task")
+    for role in ("check", "seal", "judge"):
+        task.function(role)  # not there: better known now than after the first training
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
+    make = instantiate(config.searcher, _partial_=True, _convert_="all")
+    wanted = inspect.signature(make).parameters
+    llm = plain["llm"] if "llm" in wanted else {}
     studies = open_ledger(config, root)
-    known = plain["study"] in studies.studies()
-    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox))
-    # a branch without a study in the ledger is somebody else's, and `create` refuses to touch it
-    begun = known and Workspace.exists(task, plain["study"])
-    enter = Workspace.open if begun else Workspace.create
+    known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
+    if has_branch and not known:
+        # before the ledger knows the study, or the next attempt would take the branch for its own
+        raise WorkspaceError(
+            f"branch lab/{plain['study']} exists, but the ledger {config.ledger.url} knows no such study: "
+            "take another name (study=…), give that study's ledger.url, or delete the branch"
+        )
+    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox, llm))
+    enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
     runner = Runner(
@@ -59,18 +70,28 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         sealed=seal(task, root / plain["vault"]),
         environment=run_environment(plain["executor"]["threads"]),
     )
+    seeds = plain["training_seeds"]
+    desk = WorkDesk(
+        ledger, workspace, space, runner, runs / plain["study"], plain["task_description"], seeds[0]
+    )
+    offered = {
+        "space": space,
+        "seed": plain["seed"],
+        "direction": task.direction,
+        "desk": desk,
+        "llm": plain["llm"],
+    }
     return Loop(
         ledger=ledger,
-        searcher=instantiate(config.searcher, _convert_="all")(
-            space=space, seed=plain["seed"], direction=task.direction
-        ),
+        searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
         space=space,
-        experiment=Experiment(runner, acceptance, plain["training_seeds"], stop),
+        experiment=Experiment(runner, acceptance, seeds, stop),
         workspace=workspace,
         folder=runs / plain["study"],
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
+        desk=desk if "desk" in wanted else None,
     )
 
 
@@ -82,8 +103,10 @@ def open_ledger(config: DictConfig, root: Path) -> Ledger:
     return Ledger.open(url)
 
 
-def spec_of(plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox) -> StudySpec:
-    """What makes this study comparable with another one."""
+def spec_of(
+    plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox, llm: Mapping[str, Any]
+) -> StudySpec:
+    """What makes this study comparable with another one. `llm` is empty for searchers that call no model."""
     return StudySpec(
         searcher=plain["searcher_name"],
         searcher_seed=plain["seed"],
@@ -94,7 +117,9 @@ def spec_of(plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandb
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
         versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
-        details={key: plain[key] for key in ("searcher", "space", "acceptance")} | {"base": list(task.base)},
+        price_table=llm.get("prices", {}),
+        details={key: plain[key] for key in ("searcher", "space", "acceptance")}
+        | {"base": list(task.base), "llm": dict(llm)},
     )
 
 

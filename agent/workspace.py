@@ -84,7 +84,8 @@ class Workspace:
 
     @staticmethod
     def exists(task: Task, study: str) -> bool:
-        """Whether the study has a branch."""
+        """Whether the study has a branch. Raises WorkspaceError for what cannot be a study's name."""
+        _check_name(study)
         ref = f"refs/heads/lab/{study}"
         return bool(Git(common_dir(task.root))("rev-parse", "--verify", "--quiet", ref, check=False))
 
@@ -97,6 +98,18 @@ class Workspace:
         for path, content in edited(self.path, edits, self.task.editable).items():
             self._touched.add(path)
             (self.path / path).write_bytes(content)
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Whole new contents of editable files. Raises WorkspaceError for any other path."""
+        for path, content in files.items():
+            if not self.task.editable.holds(path):
+                raise WorkspaceError(f"{path} is not editable")
+            self._touched.add(path)
+            (self.path / path).write_bytes(content)
+
+    def remove_worktree(self) -> None:
+        """Gives the branch back to its user: git checks out a branch in one worktree only."""
+        self._repo("worktree", "remove", "--force", str(self.path))
 
     def commit(self, message: str, recipe: Mapping[str, Value]) -> str:
         """Makes the worktree, with `recipe` as all its overrides, the branch's head. Returns the commit."""
@@ -241,10 +254,20 @@ def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
     return f"# @package _global_\n# Written by the lab. {command}\n{body}"
 
 
+def _check_name(study: str) -> None:
+    """It becomes a folder, a branch and a name in the ledger."""
+    if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
+        raise WorkspaceError(
+            f"study {study!r}: expected a short name of letters, digits, -, _ and single dots"
+        )
+
+
 def _locked(root: Path, study: str) -> int:
     """An exclusive lock on the study; waits for a killed study's last git command."""
     if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
-        raise WorkspaceError(f"study {study!r}: expected a short name of letters, digits, -, _ and single dots")
+        raise WorkspaceError(
+            f"study {study!r}: expected a short name of letters, digits, -, _ and single dots"
+        )
     folder = root / study
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "workspace.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

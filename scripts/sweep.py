@@ -14,10 +14,15 @@ from types import FrameType
 
 import hydra
 from omegaconf import DictConfig
+from rich.console import Console
 
-from agent.loop import Loop, SearcherStopped, StudyFailed
+from agent.live import LiveTable
+from agent.loop import Loop, StudyFailed
+from agent.observers import Observer, Observers
 from agent.sandbox import SandboxUnavailable
+from agent.searchers.base import SearcherStopped
 from agent.study import open_study
+from agent.tracking import WandbTracker, composed_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,11 +33,23 @@ def main(config: DictConfig) -> None:
     try:
         with ExitStack() as stack:
             loop = open_study(config, ROOT, stack)
+            loop.observers = Observers(watchers(config, loop))
             stop_on_interrupt(loop)
-            print(loop.run(), file=sys.stderr)
+            print(
+                f"{loop.run()}; the same command resumes, python scripts/status.py study={loop.ledger.name} shows"
+            )
     except (SandboxUnavailable, StudyFailed, SearcherStopped, ValueError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def watchers(config: DictConfig, loop: Loop) -> list[Observer]:
+    """Who sees the study: the table on this terminal, and W&B."""
+    seen: list[Observer] = [LiveTable(Console(), loop.ledger.spec.budget)]
+    if config.tracker.name == "wandb":
+        config_of = composed_config(loop.workspace.task)
+        seen.append(WandbTracker(config.tracker.project, loop.folder, config_of))
+    return seen
 
 
 def stop_on_interrupt(loop: Loop) -> None:

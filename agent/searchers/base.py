@@ -45,6 +45,14 @@ class Space(Protocol):
     def defaults(self) -> Mapping[str, Value]: ...
 
 
+class SearcherStopped(RuntimeError):
+    """The searcher cannot propose (no key, no credit, an unknown model). The study stops and can be resumed."""
+
+
+class SearcherUnavailable(RuntimeError):
+    """The searcher cannot be reached just now. The study pauses, uncharged, and asks again."""
+
+
 class Searcher(Protocol):
     """Made as `make(space=…, seed=…, **options)`, from `configs/searcher/*.yaml`."""
 

@@ -39,7 +39,7 @@ class BudgetEnd(L.Callback):
 
 
 class Checkpoint(L.Callback):
-    """Writes `path` every `seconds` of training and at a failure; a half-written file never replaces a whole one."""
+    """Writes `path` every `seconds` of training and at its end; a half-written file never replaces a whole one."""
 
     def __init__(self, path: Path, seconds: float, clock: BudgetClock) -> None:
         self.path, self.seconds, self.clock = path, seconds, clock

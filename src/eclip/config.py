@@ -328,9 +328,11 @@ def _together(settings: Settings) -> None:
         raise ConfigError("evaluation=sealed: needs data.sealed=DIR, the folder of one sealed fold")
     if not data.folds or len(set(data.folds)) != len(data.folds):
         raise ConfigError(f"data.folds={data.folds}: expected distinct folds, at least one")
-    for fold in [*data.folds, *([data.fold] if isinstance(data.fold, int) else [])]:
+    for fold in data.folds:
         if not 0 <= fold < data.fold_count:
             raise ConfigError(f"data.folds={data.folds}: fold {fold} is not in [0, {data.fold_count - 1}]")
+    if isinstance(data.fold, int) and not 0 <= data.fold < data.fold_count:
+        raise ConfigError(f"data.fold={data.fold}: expected all, null or one of [0, {data.fold_count - 1}]")
     if model.logit_scale.min > model.logit_scale.max:
         scale = model.logit_scale
         raise ConfigError(f"model.logit_scale.min={scale.min:g}: above model.logit_scale.max={scale.max:g}")
@@ -342,9 +344,14 @@ def _together(settings: Settings) -> None:
     for name, part in (("image", model.image), ("text", model.text)):
         if part.width and part.heads and part.width % part.heads:
             raise ConfigError(f"model.{name}.heads={part.heads}: must divide model.{name}.width={part.width}")
-    if settings.loss.name == "siglip" and settings.loss.label_smoothing:
+    loss = settings.loss
+    if loss.name == "siglip" and loss.label_smoothing:
         raise ConfigError(
-            f"loss.label_smoothing={settings.loss.label_smoothing:g}: siglip has no smoothing; set it to 0"
+            f"loss.label_smoothing={loss.label_smoothing:g}: siglip has no smoothing; set it to 0"
+        )
+    if loss.name == "siglip" and loss.hard_negative:
+        raise ConfigError(
+            f"loss.hard_negative={loss.hard_negative:g}: siglip does not weigh negatives; set it to 0"
         )
     probability = expert.probability
     if probability.schedule == "phased" and probability.cold + probability.warmup + probability.cooldown > 1:

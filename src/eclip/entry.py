@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
 from eclip.config import ConfigError, Settings, check
@@ -40,11 +40,13 @@ def launch(main: Callable[[], object]) -> None:
 
 
 def checked(config: DictConfig) -> Settings:
-    """`eclip.config.check`, its refusal naming the file that holds the key's default. Call inside a Hydra main."""
+    """`eclip.config.check`; its refusal ends the process with status 2 and one line, which names the file that
+    holds the key's default. Call inside a Hydra main."""
     try:
         return check(config)
     except ConfigError as error:
-        raise ConfigError(f"{error}{_where(str(error))}") from None
+        # not as an exception: Hydra would print a line of its own before it
+        raise SystemExit(_refuse(f"{error}{_where(str(error))}")) from None
 
 
 def _refuse(message: str) -> int:
@@ -57,7 +59,8 @@ def _where(message: str) -> str:
     group = message.split(".", 1)[0]
     choice = HydraConfig.get().runtime.choices.get(group)
     path = Path("configs") / group / f"{choice}.yaml"
-    return f" ({path})" if path.is_file() else ""
+    # beside this source tree, wherever the command was given
+    return f" ({path})" if (Path(__file__).resolve().parents[2] / path).is_file() else ""
 
 
 def _without_hydra(trace: TracebackType | None) -> TracebackType | None:
@@ -75,7 +78,8 @@ def explain(error: HydraException) -> str:
     causes = [str(error), str(error.__cause__ or "")]
     unknown = re.search(r"Could not override '([^']+)'", causes[0])
     if not unknown:
-        shown = causes[0].split("Config search path")[0]
+        given = f"{error.override}: " if isinstance(error, OverrideParseException) else ""
+        shown = given + causes[0].split("Config search path")[0].split("See https://hydra.cc")[0]
         return "\n".join(line for line in shown.splitlines() if line.strip())
     key = unknown.group(1)
     known = list(keys_of(Settings))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -112,14 +113,16 @@ def test_what_is_kept_is_a_commit_with_its_recipe(finished):
 
 
 def test_the_users_repository_is_as_it_was(finished):
-    git = Git(finished[0] / "repository" / ".git", finished[0] / "repository", finished[0] / "repository" / ".git")
+    git = Git(
+        finished[0] / "repository" / ".git", finished[0] / "repository", finished[0] / "repository" / ".git"
+    )
     assert git("status", "--porcelain") == ""
     assert git("symbolic-ref", "HEAD") == "refs/heads/main"
     assert git("log", "--format=%s", "main") == "The toy"
 
 
 def test_everything_is_charged(finished):
-    folder, loop, _, trials = finished
+    _, loop, _, trials = finished
     accounts(loop.ledger)
     assert all(trial.charges.seconds > 0 for trial in trials)
     assert loop.ledger.spent().runs == sum(trial.charges.runs for trial in trials) > 10
@@ -157,8 +160,15 @@ def test_a_broken_reference_stops_the_study_and_says_why(tmp_path):
 
 
 def test_paired_acceptance_reruns_on_fresh_seeds_and_charges_it(tmp_path):
-    rule = {"name": "paired", "floor_seeds": 2, "hopeless_below": None, "keep_above": 0.9999, "revert_below": 1e-6,
-            "keep_at_limit": 0.5, "max_reruns": 1}
+    rule = {
+        "name": "paired",
+        "floor_seeds": 2,
+        "hopeless_below": None,
+        "keep_above": 0.9999,
+        "revert_below": 1e-6,
+        "keep_at_limit": 0.5,
+        "max_reruns": 1,
+    }
     _, _, trials = run(tmp_path, [{"overrides": {"optimizer.lr": 0.2}}], acceptance=rule)
     assert len(trials[0].outcome.measurements) == 6
     candidate = trials[1]
@@ -232,10 +242,8 @@ def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_
             if victims:
                 victim = dice.choice(victims) if dice.random() < 0.5 else victims[0]
                 kills += 1
-                try:
+                with suppress(psutil.NoSuchProcess):
                     victim.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    pass
         output, _ = process.communicate(timeout=120)
         if process.returncode == 0:
             break
@@ -244,7 +252,9 @@ def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_
         assert process.returncode == -signal.SIGKILL or stopped, output.decode()
     ledger = study_of(tmp_path)
     accounts(ledger)
-    counted = [t for t in ledger.trials() if t.outcome.status != "interrupted" and t.proposal.route != "reference"]
+    counted = [
+        t for t in ledger.trials() if t.outcome.status != "interrupted" and t.proposal.route != "reference"
+    ]
     assert len(counted) == 6
     assert kills > 3
     git = Git(tmp_path / "repository" / ".git")

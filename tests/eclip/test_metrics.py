@@ -48,9 +48,11 @@ def test_scores_average_both_directions(pairs):
     assert 0 < scores["mean_rank"] < 30
 
 
-@pytest.mark.parametrize("width", [1, 3, 128, 511])
-def test_constant_embeddings_rank_last_whatever_the_width(width):
-    constant = np.tile(np.random.default_rng(width).normal(size=(1, width)), (733, 1))
+@pytest.mark.parametrize("row", [lambda rng, width: rng.normal(size=width), lambda _, width: np.ones(width)])
+@pytest.mark.parametrize("width", [1, 3, 128, 511, 512, 4096, 16_000])
+def test_constant_embeddings_rank_last_whatever_the_width(width, row):
+    # summed in float32, 512 ones ranked 188 of 2,000 and 16,000 of them first
+    constant = np.tile(row(np.random.default_rng(width), width), (733, 1))
     assert retrieval_scores(constant, constant)["mean_rank"] == 732
 
 

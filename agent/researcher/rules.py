@@ -1,0 +1,75 @@
+"""A proposal and the history go in; the reason why the study's rules forbid it comes out, or None.
+
+These are the rules of the researcher's chair: phase, space, category. Whether a proposal can run at all is
+the desk's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.records import Proposal, Trial
+from agent.researcher.arm import Arm
+from agent.researcher.names import outside
+from agent.researcher.program import Phase, Program
+from agent.searchers.base import Space
+
+
+def forbidden(
+    proposal: Proposal, history: Sequence[Trial], arm: Arm, program: Program, phase: Phase, space: Space
+) -> str | None:
+    """The first rule that is broken, as advice to the model."""
+    if not proposal.overrides and not proposal.edits:
+        return "the proposal changes nothing: give at least one override" + (" or edit" if arm.edits else "")
+    if not arm.whole_config and (reason := outside(space, proposal.overrides, arm.names)):
+        return reason
+    if arm.phases and (reason := _phase(proposal, phase)):
+        return reason
+    return _category(proposal.category, history, program.most_in_a_row) if arm.phases else None
+
+
+def _phase(proposal: Proposal, phase: Phase) -> str | None:
+    if proposal.overrides and not phase.overrides:
+        return f"phase {phase.name!r} allows no overrides; propose code edits"
+    if proposal.edits and not phase.edits:
+        return f"phase {phase.name!r} allows no code edits; propose overrides"
+    changes = len(proposal.overrides) + bool(proposal.edits)
+    if changes > phase.max_changes:
+        most = phase.max_changes
+        return f"{changes} changes; phase {phase.name!r} allows {most} in one trial (all edits are one)"
+    return None
+
+
+def _category(category: str, history: Sequence[Trial], most: int) -> str | None:
+    """No more than `most` of one category in a row without a keep."""
+    run = 0
+    for trial in reversed(history):
+        decision = trial.verdict.decision if trial.verdict else None
+        if trial.proposal.category != category or decision in ("kept", "reference"):
+            break
+        run += 1
+    if run < most:
+        return None
+    return (
+        f"the last {run} trials were all of category {category!r} and none was kept; choose another category"
+    )
+
+
+def proposed(history: Sequence[Trial]) -> int:
+    """How many of the budget's trials are used: the reference is nobody's proposal."""
+    return sum(1 for trial in history if trial.verdict is None or trial.verdict.decision != "reference")
+
+
+def next_number(history: Sequence[Trial]) -> int:
+    """The number of the trial that is asked for. Interrupted trials are not in the history, but had numbers."""
+    return max((trial.number for trial in history), default=-1) + 1
+
+
+def trials_without_keep(history: Sequence[Trial]) -> int:
+    """How many trials have ended since the last keep (or the reference)."""
+    count = 0
+    for trial in reversed(history):
+        if trial.verdict and trial.verdict.decision in ("kept", "reference"):
+            break
+        count += trial.outcome is not None
+    return count

@@ -1,0 +1,152 @@
+"""The desk of a running study: its ledger, workspace and sandbox go in; what a searcher may know of them comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.claims import clean_text
+from agent.desk import TaskView
+from agent.edits import EditError, read_file
+from agent.ledger import StudyLedger
+from agent.records import Budget, Charges, Proposal, Trial
+from agent.runner import Runner
+from agent.space import Space
+from agent.validation import Rejected, Validated, validate
+from agent.workspace import Workspace
+
+# events by which the LLM side says what a call cost, and the one that says it is on a trial now
+CALLS, SETTLED = ("llm call", "llm trouble"), "calls settled"
+TRY_OUT_SECONDS = 20.0
+LONGEST_FILE = 131_072
+LONGEST_TRACEBACK = 4_000
+
+
+@dataclass
+class WorkDesk:
+    """Implements agent.desk.Desk on a real study.
+
+    What calls to a model cost is collected in `pending` until the loop has charged it to the trial asked for. It
+    is rebuilt from the study's events, so that a kill -9 during a round forgets no dollar.
+    """
+
+    ledger: StudyLedger
+    workspace: Workspace
+    space: Space
+    runner: Runner
+    folder: Path
+    description: str = ""
+    training_seed: int = 0
+    pending: Charges = field(default_factory=Charges)
+
+    def __post_init__(self) -> None:
+        for event in self.ledger.events():
+            if event["event"] == SETTLED:
+                self.pending = Charges()
+            elif event["event"] in CALLS:
+                self.pending += Charges(seconds=event.get("seconds", 0.0), usd=event["usd"])
+
+    @property
+    def study(self) -> str:
+        return self.ledger.name
+
+    @property
+    def budget(self) -> Budget:
+        return self.ledger.spec.budget
+
+    @property
+    def task(self) -> TaskView:
+        task = self.workspace.task
+        return TaskView(
+            name=task.name,
+            metric=task.metric,
+            direction=task.direction,
+            editable=tuple(self.workspace.editable_files()),
+            readable=tuple(path for path in task.readable if (self.workspace.path / path).is_file()),
+            locked=(*task.locked, *task.run_keys),
+            description=self.description,
+        )
+
+    def history(self) -> Sequence[Trial]:
+        return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
+
+    def recipe(self) -> Trial:
+        best = self.ledger.best()
+        assert best is not None  # nobody is asked before the reference has run
+        return best
+
+    def spent(self) -> Charges:
+        return self.ledger.spent() + self.pending
+
+    def read_file(self, path: str) -> str:
+        view = self.task
+        if path not in (*view.editable, *view.readable):
+            raise ValueError(
+                f"{path} is neither editable nor readable; there are: {', '.join(view.editable)}"
+            )
+        self.workspace.revert()
+        return read_file(self.workspace.path, path, LONGEST_FILE)
+
+    def check(self, proposal: Proposal) -> str | None:
+        checked = self._applied(proposal)
+        if isinstance(checked, str):
+            return checked
+        fingerprint = checked.fingerprint(self.workspace.code_hash())
+        self.workspace.revert()
+        for trial in self.history():
+            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
+                return f"the same configuration and code as trial {trial.number}"
+        return None
+
+    def try_out(self, proposal: Proposal) -> str | None:
+        checked = self._applied(proposal)
+        if isinstance(checked, str):
+            return checked
+        # one fold, a few steps, the same sandbox; what the embeddings are worth does not matter here
+        folds = len(self.runner.task.folds)
+        budget = Budget(1, folds * TRY_OUT_SECONDS, wall_factor=1.0, setup_seconds=TRY_OUT_SECONDS)
+        arguments = [*checked.arguments, *self.workspace.task.try_out]
+        try:
+            run = replace(self.runner, budget=budget).run(
+                self.workspace.path,
+                arguments,
+                seed=self.training_seed,
+                fold=self.runner.task.folds[0],
+                folder=self.folder / "try_out",
+            )
+        finally:
+            self.workspace.revert()
+        self.charge(0.0, run.seconds)
+        if run.status == "completed":
+            return None
+        return clean_text(f"{run.status}: {run.reason}\n{run.log_tail}")[-LONGEST_TRACEBACK:]
+
+    def log(self, event: str, **data: Any) -> None:
+        self.ledger.log(event, **data)
+
+    def charge(self, usd: float, seconds: float) -> None:
+        self.pending += Charges(seconds=seconds, usd=usd)
+
+    def settle(self, number: int | None) -> None:
+        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it."""
+        if self.pending != Charges():
+            self.pending = Charges()
+            self.ledger.log(SETTLED, trial=number)
+
+    def trial_folder(self, number: int) -> Path:
+        folder = self.folder / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _applied(self, proposal: Proposal) -> Validated | str:
+        """The proposal's edits in the workspace and its configuration, or the reason of a refusal."""
+        base = self.recipe().overrides if proposal.base == "recipe" else {}
+        try:
+            checked = validate(self.workspace.task, base, proposal.overrides, self.space)
+            self.workspace.revert()
+            self.workspace.apply(proposal.edits)
+        except (Rejected, EditError) as error:
+            return str(error)
+        return checked

@@ -1,0 +1,209 @@
+"""configs/sweep.yaml composed as a person would, opened up to the point before running: what is refused, and when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from agent.acceptance import from_config
+from agent.git import Git
+from agent.ledger import Ledger, LedgerError
+from agent.loop import Loop
+from agent.records import Budget
+from agent.sandbox import SandboxUnavailable
+from agent.space import Space, SpaceError
+from agent.study import open_study, run_environment
+from agent.task import Task, TaskError
+from agent.workspace import WorkspaceError
+from tests.fake_task.fixture import HERE, toy_repository
+
+ROOT = Path(__file__).resolve().parents[2]
+# Hydra's own program knows the choices; here they are said
+PLAIN = "searcher_name=random budget_name=smoke study=blue vault=vault tracker.name=none"
+
+
+def sweep(*overrides: str, groups: Path | None = None) -> Any:
+    """The sweep's config; `groups` is a folder with further choices."""
+    GlobalHydra.instance().clear()
+    more = [f"hydra.searchpath=[file://{groups}]"] if groups else []
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("sweep", overrides=[*PLAIN.split(), *more, *overrides])
+
+
+class Checkout:
+    """A repository of the toy task; studies of it are opened with the real sweep config."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.groups = toy_repository(folder / "repository"), folder / "groups"
+        for group, file in (("task", "task.yaml"), ("space", "space.yaml")):
+            (self.groups / group).mkdir(parents=True)
+            shutil.copy(HERE / file, self.groups / group / "toy.yaml")
+        # keys with dots cannot be overridden on a command line
+        (self.groups / "space" / "unknown.yaml").write_text(
+            "optimizer.colour: {type: float, low: 0, high: 1}"
+        )
+        (self.groups / "space" / "inverted.yaml").write_text("optimizer.lr: {type: float, low: 2, high: 1}")
+
+    def open(self, *overrides: str) -> Loop:
+        """Opened, and given up again so that the next one can be opened."""
+        own = "task=toy space=toy searcher=random sandbox=none budget=smoke budget.trials=2".split()
+        with ExitStack() as stack:
+            return open_study(sweep(*own, *overrides, groups=self.groups), self.root, stack)
+
+    def studies(self) -> list[str]:
+        return Ledger.open(f"sqlite:///{self.root}/runs/ledger.db").studies()
+
+    def git(self, *arguments: str) -> str:
+        return Git(self.root / ".git", self.root, self.root / ".git")(*arguments)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with one opened study, `blue`."""
+    folder = tmp_path_factory.mktemp("template")
+    Checkout(folder).open()
+    return folder
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.fixture
+def opened(template: Path) -> Checkout:
+    checkout = object.__new__(Checkout)
+    checkout.root, checkout.groups = template / "repository", template / "groups"
+    return checkout
+
+
+def test_a_study_is_ready_to_run(opened):
+    loop = opened.open()
+    assert loop.ledger.name == "blue"
+    assert loop.workspace.branch == "lab/blue"
+    assert loop.folder == opened.root / "runs" / "blue"
+    assert set(loop.experiment.runner.sealed) == {0, 1, 2}
+    assert loop.ledger.trials() == []
+    assert opened.studies() == ["blue"]
+    assert opened.git("status", "--short") == "?? vault/"
+
+
+def test_its_spec_says_what_makes_it_comparable(opened):
+    spec = opened.open().ledger.spec
+    assert (spec.searcher, spec.searcher_seed, spec.task, spec.acceptance) == ("random", 0, "toy", "paired")
+    assert spec.budget == Budget(2, 20, wall_factor=2.0, setup_seconds=60)
+    assert spec.training_seeds == (0, 1, 2, 3, 4)
+    assert "optuna" in spec.versions
+    assert spec.details["base"] == ["experiment=baseline"]
+
+
+def test_a_study_without_a_sandbox_is_marked(opened):
+    assert opened.open().ledger.spec.sandbox == "none"
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("budget.trials=3", "budget"),
+        ("budget=cpu", "budget"),
+        ("seed=1", "searcher_seed"),
+        ("searcher_name=tpe", "searcher"),
+        ("training_seeds=[0,1]", "training_seeds"),
+        ("acceptance=greedy", "acceptance"),
+        ("sandbox=bubblewrap", "sandbox"),
+        ("task.base.experiment=none", "details"),
+    ],
+)
+def test_resuming_under_other_terms_is_refused(opened, override, field):
+    with pytest.raises(LedgerError, match=rf"blue.*{field}"):
+        opened.open(override)
+    opened.open()  # the study is as it was, and nobody holds it
+
+
+def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):
+    monkeypatch.setattr("agent.workspace.LOCK_SECONDS", 0.05)
+    own = "task=toy space=toy searcher=random sandbox=none budget=smoke budget.trials=2".split()
+    with ExitStack() as stack:
+        open_study(sweep(*own, groups=opened.groups), opened.root, stack)
+        with pytest.raises(WorkspaceError, match="study blue is in use"):
+            opened.open()
+    opened.open()
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("task.direction=down", TaskError, "task: direction='down'; expected one of minimize, maximize"),
+        ("+task.colour=blue", TaskError, "task: unknown key 'colour'"),
+        ("task.folds=[]", TaskError, "folds"),
+        ("task.judge=tests.fake_task.host:nobody", TaskError, "judge=tests.fake_task.host:nobody"),
+        ("task.seal=nowhere:seal", TaskError, "seal=nowhere:seal"),
+        ("space=unknown", SpaceError, "optimizer.colour"),
+        ("space=inverted", SpaceError, "optimizer.lr"),
+        ("acceptance.keep_above=2", ValueError, "keep_above"),
+        ("study=../green", WorkspaceError, "study '../green': expected a short name"),
+        ("study='green light'", WorkspaceError, "expected a short name"),
+        ("study=green.lock", WorkspaceError, "expected a short name"),
+        ("ledger.url=nothing", LedgerError, "'nothing' is no URL"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_study_exists(fresh, override, error, message):
+    before = fresh.git("for-each-ref")
+    with pytest.raises(error, match=message.replace("(", r"\(").replace("..", r"\.\.")):
+        fresh.open(override)
+    assert fresh.studies() == []
+    assert fresh.git("for-each-ref") == before
+    assert not (fresh.root / "vault").exists()
+
+
+def test_a_missing_sandbox_is_said_before_anything_is_written(fresh, monkeypatch):
+    monkeypatch.setenv("PATH", os.fspath(fresh.groups))
+    with pytest.raises(SandboxUnavailable) as refusal:
+        fresh.open("sandbox=bubblewrap")
+    assert refusal.value.cause
+    assert refusal.value.fix
+    assert not (fresh.root / "runs").exists()
+
+
+def test_somebody_elses_branch_is_never_taken(fresh):
+    fresh.git("branch", "lab/blue")
+    for _ in range(2):  # a refusal must not make the next attempt succeed
+        with pytest.raises(WorkspaceError, match=r"branch lab/blue exists, but the ledger .* no such study"):
+            fresh.open()
+    assert fresh.studies() == []
+
+
+def test_a_study_killed_before_it_had_a_branch_is_opened_again(fresh):
+    fresh.open()
+    fresh.git("worktree", "remove", "--force", "runs/blue/workspace")
+    fresh.git("branch", "-D", "lab/blue")
+    assert fresh.open().workspace.head()
+
+
+@pytest.mark.parametrize("acceptance", ["greedy", "paired"])
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "five_minutes"])
+def test_the_real_task_space_budgets_and_rules_fit_each_other(budget, acceptance):
+    plain: Any = OmegaConf.to_container(sweep(f"budget={budget}", f"acceptance={acceptance}"), resolve=True)
+    task = Task.from_mapping(plain["task"], ROOT)
+    space = Space.from_mapping(plain["space"], task)
+    assert not [key for key in space.distributions if task.lock_on(key)]
+    assert task.metric == "mean_rank"
+    assert from_config(plain["acceptance"], task.direction, task.scale).floor_seeds >= 1
+    assert Budget(**plain["budget"]).trials >= 6
+
+
+def test_a_run_sees_threads_and_no_network(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    seen = run_environment(3)
+    assert seen["OMP_NUM_THREADS"] == seen["MKL_NUM_THREADS"] == "3"
+    assert seen["WANDB_MODE"] == "disabled"
+    assert "secret" not in seen.values()
+    assert int(run_environment(None)["OMP_NUM_THREADS"]) == len(os.sched_getaffinity(0))
