@@ -10,7 +10,7 @@ WORDS := $(foreach name,budget searcher study seed sandbox llm executor model ex
 .PHONY: help setup data prints train test lint types bench optuna-sweep agent-sweep status dashboard wandb-sync clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /#/' | awk -F'#' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo '  Overrides follow the target: make train ARGS="experiment=baseline model.logit_scale.max=100"'
 
@@ -34,7 +34,7 @@ prints: setup ## draw the embedded data set (make train does it, too)
 	$(RUN) scripts/prepare_data.py synthetic $(ARGS)
 
 test: lint types ## linting, types, tests
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadscope $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -39,11 +39,16 @@ def composed(task: Task, overrides: Sequence[str] = ()) -> DictConfig:
     Raises CompositionError.
     """
     run = task.run_arguments(**PLACEHOLDERS, fold=task.folds[0])
+    return composed_file(task.config_dir, task.config_name, [*task.base, *overrides, *run])
+
+
+def composed_file(config_dir: Path, name: str, overrides: Sequence[str]) -> DictConfig:
+    """The primary config `name` of a folder with these overrides. Raises CompositionError."""
     with _lock:
         before = Singleton._instances.get(GlobalHydra)
         try:
-            GlobalHydra.set_instance(_hydra(task.config_dir))
-            return compose(task.config_name, [*task.base, *overrides, *run])
+            GlobalHydra.set_instance(_hydra(config_dir))
+            return compose(name, list(overrides))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             cause = error.__cause__ or error
             raise CompositionError(f"{str(cause).strip()}") from error

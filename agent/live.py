@@ -62,7 +62,6 @@ class LiveTable:
             return
         self._print("")
         self._print(title(ledger.name, ledger.spec, self.console))
-        self._print(table([], self.console))
         self.live = _Live(
             console=self.console, get_renderable=self._render, refresh_per_second=4, vertical_overflow="crop"
         )
@@ -110,8 +109,8 @@ class LiveTable:
         together = (*self.rows, *rows)
         above, self.rows = together[:-room], together[-room:]
         if above:
+            self._print(table(above, self.console, header=not self.scrolled))
             self.scrolled = True
-            self._print(table(above, self.console, header=False))
         self._refresh()
 
     def _refresh(self) -> None:
@@ -135,9 +134,9 @@ class LiveTable:
 
     def _render(self) -> RenderableType:
         lines: list[RenderableType] = []
-        if self.rows:
-            # the first header has left the screen once rows have
-            lines.append(table(self.rows, self.console, header=self.scrolled and self.live is not None))
+        # once rows have scrolled, the header stands above the first of them, and here while this is drawn anew
+        if self.rows or not self.scrolled:
+            lines.append(table(self.rows, self.console, header=not self.scrolled or self.live is not None))
         lines.append(Text(""))
         lines += [self._line(item) for item in self.running]
         if self.live is not None and not self.running:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Loop:
     observers: Observers
     stop: threading.Event = field(default_factory=threading.Event)
     now: Callable[[], float] = time.monotonic
-    # what model calls cost, for searchers that make some
+    # of a searcher that calls a model: what its calls cost
     desk: WorkDesk | None = None
     pause_seconds: float = 60.0
 
@@ -74,13 +74,25 @@ class Loop:
 
         Raises StudyFailed, SearcherStopped, SandboxUnavailable; whatever is raised, the ledger is in order.
         """
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return str(end.value)
+
+    def steps(self) -> Generator[Trial, None, str]:
+        """`run` with a pause after each trial, the reference included, so that studies can take turns.
+
+        Returns why it ended. `close()` gives the study up at a pause, and the ledger is in order.
+        """
         self.ledger.claim(self.owner)
         try:
             self._recover()
             self.observers.started(self.ledger)
             if self.ledger.best() is None:
-                self._reference()
-            reason = self._search()
+                yield self._reference()
+            reason = yield from self._search()
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
@@ -91,7 +103,7 @@ class Loop:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
         return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
 
-    def _search(self) -> str:
+    def _search(self) -> Generator[Trial, None, str]:
         while not (reason := self._over()):
             began = self.now()
             try:
@@ -103,16 +115,21 @@ class Loop:
             thinking = self._thinking(self.now() - began)
             if proposal is None:
                 self.ledger.log("asked for the last time", charges=thinking)
+                self._settle(None)
                 return f"{self.searcher.name} has nothing more to propose"
             trial = self._trial(proposal, thinking)
             if not _interrupted(trial):
                 self.searcher.tell(trial)
+            yield trial
         return reason
 
     def _thinking(self, seconds: float) -> Charges:
-        """What asking cost: the calls to a model, their waiting for an outage left out, or a sampler's time."""
-        calls = self.desk.collect() if self.desk is not None else Charges()
-        return calls if calls.usd or calls.seconds else Charges(seconds)
+        """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
+        return Charges(seconds) if self.desk is None else self.desk.pending
+
+    def _settle(self, number: int | None) -> None:
+        if self.desk is not None:
+            self.desk.settle(number)
 
     def _over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
@@ -137,6 +154,7 @@ class Loop:
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
         number = self._start(proposal, overrides)
         record = self._record(number, thinking + Charges(self.now() - began))
+        self._settle(number)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
         if isinstance(checked, Validated):
@@ -202,7 +220,7 @@ class Loop:
         message = commit_message(self.ledger.name, trial, recipe, self.space.defaults)
         self.workspace.commit(message, trial.overrides)
 
-    def _reference(self) -> None:
+    def _reference(self) -> Trial:
         """Trial 0: what every study starts from, on several training seeds, which also shows the noise."""
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
@@ -221,6 +239,7 @@ class Loop:
             raise StudyFailed(
                 f"the reference did not run: {outcome.status}: {outcome.reason}\n{outcome.log_tail[-2000:]}"
             )
+        return trial
 
     def _recipe(self, recipe: Trial) -> Recipe:
         """The recipe with everything that was ever measured of it, re-runs of later trials included."""

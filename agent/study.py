@@ -91,7 +91,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
-        desk=desk,
+        desk=desk if "desk" in wanted else None,
     )
 
 

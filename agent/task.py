@@ -18,6 +18,7 @@ import yaml
 
 Direction = Literal["minimize", "maximize"]
 Scale = Literal["log", "linear"]
+ROLES = ("check", "judge", "seal", "seal_test")
 RUN_FIELDS = ("run_dir", "seed", "fold", "seconds", "sealed")
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 OVERRIDE = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)")
@@ -74,7 +75,10 @@ class Task:
     check(config): raises ValueError with the key, the value and what is allowed.
     seal(config, folds, out_root): [(fold, folder to mount, key that stays on the host)]; called again with
     the same `out_root` it gives what is there.
+    seal_test(config, out_root): (folder to mount, key) of the final training: everything to learn from, the
+    test set to embed; called again it gives what is there.
     judge(embeddings, key): metrics, `metric` among them; raises ValueError with a reason.
+    longer: keys of whole numbers (steps, say) that are multiplied where a recipe gets a multiple of the budget.
     """
 
     root: Path
@@ -100,6 +104,8 @@ class Task:
     check: str
     judge: str
     seal: str
+    seal_test: str
+    longer: tuple[str, ...]
 
     @classmethod
     def load(cls, path: Path, root: Path) -> Task:
@@ -123,6 +129,7 @@ class Task:
             arguments=reader.texts("arguments", pattern=OVERRIDE),
             locked=reader.texts("locked"),
             masked=reader.texts("masked", relative=True),
+            longer=reader.texts("longer"),
             readable=reader.texts("readable", relative=True),
             try_out=reader.texts("try_out", pattern=OVERRIDE),
             folds=reader.folds(),
@@ -133,7 +140,7 @@ class Task:
             groups=_groups(reader.section("groups")),
             recipe=_recipe(reader.section("recipe")),
             package=_package(reader.section("package")),
-            **{name: reader.text(name, pattern=DOTTED) for name in ("check", "judge", "seal")},
+            **{name: reader.text(name, pattern=DOTTED) for name in ROLES},
             **{name: reader.text(name) for name in ("name", "config_path", "config_name", "metric")},
         )
         task._together(where)
@@ -179,7 +186,7 @@ class Task:
         """What of `masked` is there: files and folders below `root` that a sandboxed run must not see."""
         return sorted(path for pattern in self.masked for path in self.root.glob(pattern))
 
-    def function(self, role: Literal["check", "judge", "seal"]) -> Callable[..., Any]:
+    def function(self, role: Literal["check", "judge", "seal", "seal_test"]) -> Callable[..., Any]:
         """Imports the task's host function. Raises TaskError if it is not there."""
         dotted: str = getattr(self, role)
         module, _, name = dotted.partition(":")

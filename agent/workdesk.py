@@ -17,6 +17,8 @@ from agent.space import Space
 from agent.validation import Rejected, Validated, validate
 from agent.workspace import Workspace
 
+# events by which the LLM side says what a call cost, and the one that says it is on a trial now
+CALLS, SETTLED = ("llm call", "llm trouble"), "calls settled"
 TRY_OUT_SECONDS = 20.0
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000
@@ -26,7 +28,8 @@ LONGEST_TRACEBACK = 4_000
 class WorkDesk:
     """Implements agent.desk.Desk on a real study.
 
-    What a call to a model costs is collected in `pending` until the loop charges it to the trial asked for.
+    What calls to a model cost is collected in `pending` until the loop has charged it to the trial asked for. It
+    is rebuilt from the study's events, so that a kill -9 during a round forgets no dollar.
     """
 
     ledger: StudyLedger
@@ -37,6 +40,13 @@ class WorkDesk:
     description: str = ""
     training_seed: int = 0
     pending: Charges = field(default_factory=Charges)
+
+    def __post_init__(self) -> None:
+        for event in self.ledger.events():
+            if event["event"] == SETTLED:
+                self.pending = Charges()
+            elif event["event"] in CALLS:
+                self.pending += Charges(seconds=event.get("seconds", 0.0), usd=event["usd"])
 
     @property
     def study(self) -> str:
@@ -108,6 +118,7 @@ class WorkDesk:
             )
         finally:
             self.workspace.revert()
+        self.charge(0.0, run.seconds)
         if run.status == "completed":
             return None
         return clean_text(f"{run.status}: {run.reason}\n{run.log_tail}")[-LONGEST_TRACEBACK:]
@@ -118,10 +129,11 @@ class WorkDesk:
     def charge(self, usd: float, seconds: float) -> None:
         self.pending += Charges(seconds=seconds, usd=usd)
 
-    def collect(self) -> Charges:
-        """What was charged since the last call, for the loop to put on the trial that was asked for."""
-        pending, self.pending = self.pending, Charges()
-        return pending
+    def settle(self, number: int | None) -> None:
+        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it."""
+        if self.pending != Charges():
+            self.pending = Charges()
+            self.ledger.log(SETTLED, trial=number)
 
     def trial_folder(self, number: int) -> Path:
         folder = self.folder / f"{number:04d}"

@@ -99,6 +99,18 @@ class Workspace:
             self._touched.add(path)
             (self.path / path).write_bytes(content)
 
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Whole new contents of editable files. Raises WorkspaceError for any other path."""
+        for path, content in files.items():
+            if not self.task.editable.holds(path):
+                raise WorkspaceError(f"{path} is not editable")
+            self._touched.add(path)
+            (self.path / path).write_bytes(content)
+
+    def remove_worktree(self) -> None:
+        """Gives the branch back to its user: git checks out a branch in one worktree only."""
+        self._repo("worktree", "remove", "--force", str(self.path))
+
     def commit(self, message: str, recipe: Mapping[str, Value]) -> str:
         """Makes the worktree, with `recipe` as all its overrides, the branch's head. Returns the commit."""
         parent = self.head()

@@ -108,12 +108,15 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
     """One line a study."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("study", "searcher", "seed", "trials", "best", "change", "spent", "usd", "state"):
-        grid.add_column(name, justify="left" if name in ("study", "searcher", "state") else "right")
+        words_ = name in ("study", "searcher", "state")
+        grid.add_column(
+            name, justify="left" if words_ else "right", no_wrap=name != "state", min_width=len(name)
+        )
     for study in studies:
         spent, best, trials = study.spent(), study.best(), study.trials()
         start = next((t for t in trials if t.proposal.route == "reference" and score_of(t)), None)
         cells = [
-            study.name + (" (sandbox=none)" if study.spec.sandbox == "none" else ""),
+            study.name,
             study.spec.searcher,
             str(study.spec.searcher_seed),
             f"{used(trials)}/{study.spec.budget.trials}",
@@ -121,7 +124,7 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
             gain(best, start),
             clock(spent.seconds),
             f"{spent.usd:.2f}",
-            state(study),
+            state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
         ]
         running = cells[-1].startswith("running")
         grid.add_row(*(Text(readable(cell, console), style="green" if running else "") for cell in cells))

@@ -1,17 +1,17 @@
-"""Messages go in, a reply comes out; between them the study's dollars are guarded, charged and written
-down.
-"""
+"""Messages go in, a reply comes out; between them the study's dollars are guarded, charged and noted."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from agent.desk import Desk
 from agent.researcher.client import Block, Client, Reply, Request
 from agent.researcher.hygiene import Scrubber
 from agent.researcher.prompt import Prompt
+from agent.researcher.settings import LLMSettings
 from agent.researcher.transcript import Transcript
 
 
@@ -43,9 +43,11 @@ class Line:
 class Switchboard:
     """All of a study's lines. Advisors call at the same time, so sums are kept under a lock."""
 
-    def __init__(self, client: Client, desk: Desk, scrubber: Scrubber) -> None:
+    def __init__(
+        self, settings: LLMSettings, key: str | None, desk: Desk, scrubber: Scrubber, **edges: Any
+    ) -> None:
         self.desk, self.scrubber = desk, scrubber
-        self._client = client
+        self._client = Client(settings, key, notice=self._trouble, **edges)
         self._lock = threading.Lock()
         self._reserved = 0.0
 
@@ -53,23 +55,35 @@ class Switchboard:
         worst = self._reserve(request)
         try:
             reply = self._client.send(request)
-        finally:
-            with self._lock:
-                self._reserved -= worst
+        except BaseException:
+            self._release(worst)
+            raise
         with self._lock:
+            # in one step, or another thread could see the dollars neither reserved nor spent
+            self._reserved -= worst
             self.desk.charge(reply.usd, reply.seconds)
-            self.desk.log(
-                "llm call",
-                trial=number,
-                purpose=purpose,
-                model=self._client.settings.model,
-                stop_reason=reply.stop_reason,
-                unreadable=reply.unreadable,
-                usage=asdict(reply.usage),
-                usd=reply.usd,
-                seconds=reply.seconds,
-            )
+            self._note(reply, number, purpose)
         return reply
+
+    def _note(self, reply: Reply, number: int, purpose: str) -> None:
+        self.desk.log(
+            "llm call",
+            trial=number,
+            purpose=purpose,
+            model=self._client.settings.model,
+            stop_reason=reply.stop_reason,
+            unreadable=reply.unreadable,
+            usage=asdict(reply.usage),
+            usd=reply.usd,
+            seconds=reply.seconds,
+        )
+
+    def _trouble(self, attempt: int, reason: str, pause: float, usd: float) -> None:
+        """A call failed. What a broken stream was billed for is charged; the time is nobody's."""
+        with self._lock:
+            if usd:
+                self.desk.charge(usd, 0.0)
+            self.desk.log("llm trouble", attempt=attempt, reason=reason, pause=pause, usd=usd)
 
     def _reserve(self, request: Request) -> float:
         limit, worst = self.desk.budget.usd, self._client.worst_case(request)
@@ -81,3 +95,7 @@ class Switchboard:
                 )
             self._reserved += worst
         return worst
+
+    def _release(self, worst: float) -> None:
+        with self._lock:
+            self._reserved -= worst

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -26,6 +27,8 @@ class Chair:
         self.memory = Memory(desk.folder)
         self.prompts = Prompts(desk, arm, settings, self.memory)
         self.switchboard = switchboard
+        # advisors talk at the same time, but the desk has one workspace
+        self._one_at_a_time = threading.RLock()
 
     def converse(
         self,
@@ -42,7 +45,10 @@ class Chair:
     ) -> Ending:
         """One conversation about the next trial. `shown` is the history as the prompt has it, if not all;
         `finish` completes a proposal before the lab checks it."""
-        prompt = self.prompts.write(program, phase, history, task, extra, shown)
-        toolbox = Toolbox(self.desk, self.arm, self.memory, program, phase, history, goal, finish)
+        with self._one_at_a_time:
+            prompt = self.prompts.write(program, phase, history, task, extra, shown)
+        toolbox = Toolbox(
+            self.desk, self.arm, self.memory, program, phase, history, goal, finish, self._one_at_a_time
+        )
         line = Line(self.switchboard, prompt, next_number(history), purpose)
         return Exchange(line, prompt, toolbox).run()

@@ -1,5 +1,4 @@
-"""A prompt goes to the model, a Reply comes back: with retries that end, dollars that are counted, and no
-bluff.
+"""A prompt goes to the model, a Reply comes back: with retries that end and dollars that are counted.
 
 The SDK's own retries are off, because it sleeps for as long as a server's Retry-After says. Here pauses are
 bounded and the clock and the sleep are given, so that tests never sleep.

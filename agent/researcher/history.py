@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from agent.records import Edit, Trial, Value
 from agent.researcher.hygiene import as_data, one_line, unmarked
@@ -68,10 +69,14 @@ def number(value: float | None, digits: int = 6) -> str:
 
 
 def curves(trial: Trial, points: int = CURVE_POINTS) -> str:
-    """A trial's learning curves: for each quantity its values at equal distances, three digits each."""
-    rows = trial.outcome.curve if trial.outcome else ()
-    if not rows:
+    """The learning curves of one run: for each quantity its values at equal distances, three digits each.
+
+    Of a trial that ended well its first run is shown, of another one the last, which went wrong.
+    """
+    if trial.outcome is None or not trial.outcome.curve:
         return ""
+    runs = _runs(trial.outcome.curve)
+    rows = runs[0] if trial.outcome.status == "completed" else runs[-1]
     steps = sorted({round(index * (len(rows) - 1) / max(points - 1, 1)) for index in range(points)})
     chosen = [rows[step] for step in steps]
     names = [name for name in rows[-1] if name not in ("seconds", "fold")]
@@ -80,6 +85,17 @@ def curves(trial: Trial, points: int = CURVE_POINTS) -> str:
         f"trial {trial.number}, score {number(trial.outcome.score if trial.outcome else None) or 'none'}\n"
         + ("\n".join(lines))
     )
+
+
+def _runs(rows: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
+    """A trial's curve holds its runs one after the other: another fold, or steps that begin again."""
+    runs = [[rows[0]]]
+    for before, row in pairwise(rows):
+        again = _get(row, "fold") != _get(before, "fold")
+        if again or (_get(row, "step") or 0) < (_get(before, "step") or 0):
+            runs.append([])
+        runs[-1].append(row)
+    return runs
 
 
 def details(trial: Trial, names: Names = PLAIN) -> str:

@@ -1,5 +1,4 @@
-"""What outlives a round: scratchpad.md, plan.md and inbox.md in runs/<study>/ go in and out, small and
-atomic.
+"""What outlives a round: scratchpad.md, plan.md, inbox.md in runs/<study>/ go in and out, small and whole.
 
 Nothing else does. Each round is a fresh conversation, so a killed one loses only itself.
 """

@@ -1,11 +1,10 @@
-"""One call of a tool goes in, its answer comes out; an answer that ends the conversation carries the
-ending.
-"""
+"""One call of a tool goes in, its answer comes out, and with it the ending if the conversation is over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agent.desk import Desk
@@ -60,6 +59,8 @@ class Toolbox:
     goal: Literal["propose_trial", "revise_plan"]
     # what an arm makes of an allowed proposal before the lab checks it
     finish: Callable[[Proposal], Proposal] = lambda proposal: proposal
+    # held while a tool is at work on the desk
+    lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def answer(self, name: str, given: Mapping[str, Any]) -> Answer:
         """Never raises for anything the model wrote."""
@@ -78,7 +79,8 @@ class Toolbox:
             )
         try:
             tools.require(self._schema(name), given, name)
-            return handlers[name](given)
+            with self.lock:
+                return handlers[name](given)
         except ValueError as error:
             return Answer(unmarked(clean(str(error), 2000)), fault=True)
 

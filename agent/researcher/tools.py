@@ -1,5 +1,4 @@
-"""What the model may call: tool definitions leave; a call's input comes in, and is checked before it is
-believed.
+"""What the model may call: definitions leave; a call's input comes in, and is checked before it is used.
 
 Strict mode makes the API check the schema. Other servers may not, so every input is checked here again.
 Strict schemas know no free-form maps and no lengths: overrides are a list of {key, value}, lengths are

@@ -1,6 +1,4 @@
-"""Prompts and replies go in; runs/<study>/<trial>/*.jsonl comes out, to be read later by people, without
-secrets.
-"""
+"""Prompts and replies go in; runs/<study>/<trial>/*.jsonl comes out for people to read, without secrets."""
 
 from __future__ import annotations
 

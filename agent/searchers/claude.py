@@ -19,7 +19,6 @@ from agent.researcher import role, rounds
 from agent.researcher.arm import Arm
 from agent.researcher.calling import Switchboard
 from agent.researcher.chair import Chair
-from agent.researcher.client import Client
 from agent.researcher.hygiene import Scrubber
 from agent.researcher.names import PLAIN, NeutralNames
 from agent.researcher.program import ProgramFile
@@ -79,14 +78,8 @@ def seat(
     **edges: Any,
 ) -> Chair:
     """A chair with a line to the model. `edges`: clock and sleep, for tests."""
-
-    def notice(attempt: int, reason: str, pause: float, usd: float) -> None:
-        if usd:
-            desk.charge(usd, 0.0)
-        desk.log("llm trouble", attempt=attempt, reason=reason, pause=pause, usd=usd)
-
-    client = Client(settings, environment.get(settings.key_env), notice=notice, **edges)
-    return Chair(desk, arm, settings, Switchboard(client, desk, Scrubber.of_environment(environment)))
+    key, scrubber = environment.get(settings.key_env), Scrubber.of_environment(environment)
+    return Chair(desk, arm, settings, Switchboard(settings, key, desk, scrubber, **edges))
 
 
 def _arm(name: ArmName, space: Space) -> Arm:

@@ -85,34 +85,53 @@ class ECLIPModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         step, share = self.global_step, self.clock.share(self.global_step)
-        dice = self._seed_step(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         rate = self._set_learning_rate(optimizer.optimizer, share)
+        inputs = self.inputs(batch, step, share)
+        optimizer.zero_grad()
+        losses = self._backward(inputs)
+        norm = self.clip()
+        optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        self._record(step, rate, losses, norm)
+
+    def inputs(self, batch: dict[str, Tensor], step: int, share: float) -> Inputs:
+        """What the model takes at `step`: image and caption; in an expert step heatmap, phrase and mixing weights.
+
+        Draws all randomness of the step; the global generator (dropout) starts anew from it.
+        """
+        dice = np.random.default_rng([self.seed, step, self.global_rank])
+        torch.manual_seed(int(dice.integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
+        expert = self._expert_step(step, share)
         batch = prepare(
             batch,
             image_size=self.image_size,
             crop_scale=self.augment.crop_scale,
             color_jitter=self.augment.color_jitter,
             generator=generator,
+            heatmaps=expert,
             **self.pixels,
         )
-        # the same on every rank, or ranks would wait for each other's gradients
-        coin = float(np.random.default_rng([self.seed, step]).random())
-        inputs = self._inputs(batch, share, coin, dice)
-        optimizer.zero_grad()
-        losses = self._backward(inputs)
-        norm = self._clip()
-        optimizer.step()
-        if self.average is not None:
-            self.average.update()
-        self._record(step, rate, losses, norm)
+        inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
+        if expert:
+            alpha = self.expert.mixup_alpha
+            mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
+            inputs |= {"heatmap_BHW": batch["heatmap_BHW"], "phrase_BL": batch["phrase_BL"]}
+            inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
+        if self.model.fusion is not None:
+            warm_up = self.expert.reconstruction
+            inputs["reconstruct"] = warm_up.weight > 0 and share < warm_up.share
+        return inputs
 
-    def _seed_step(self, step: int) -> np.random.Generator:
-        """Dice of this step on the host; the global generator (dropout) starts anew from them."""
-        dice = np.random.default_rng([self.seed, step, self.global_rank])
-        torch.manual_seed(int(dice.integers(2**62)))
-        return dice
+    def _expert_step(self, step: int, share: float) -> bool:
+        """Whether the coin of `step` asks for an expert batch: the same on every rank, or ranks would wait for
+        each other's gradients."""
+        if self.model.fusion is None:
+            return False
+        probability = expert_probability(share, **asdict(self.expert.probability))
+        return float(np.random.default_rng([self.seed, step]).random()) < float(probability)
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
         settings = self.optimizer
@@ -120,21 +139,6 @@ class ECLIPModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         return rate
-
-    def _inputs(self, batch: Outputs, share: float, coin: float, dice: np.random.Generator) -> Inputs:
-        """The tensors of this step: image and caption, and with the expert coin heatmap, phrase and mixing weights."""
-        inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
-        settings, warm_up = self.expert, self.expert.reconstruction
-        if self.model.fusion is None:
-            return inputs
-        if coin < expert_probability(share, **asdict(settings.probability)):
-            alpha = settings.mixup_alpha
-            mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
-            inputs["heatmap_BHW"] = batch["heatmap_BHW"]
-            inputs["phrase_BL"] = batch["phrase_BL"]
-            inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
-        inputs["reconstruct"] = warm_up.weight > 0 and share < warm_up.share
-        return inputs
 
     def _backward(self, inputs: Inputs) -> Outputs:
         """Losses of the whole effective batch under one contrastive matrix; gradients are in place."""
@@ -147,7 +151,7 @@ class ECLIPModule(L.LightningModule):
         chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
         return cached_step(self.model, chunks, self.objective)
 
-    def _clip(self) -> Tensor:
+    def clip(self) -> Tensor:
         """Global gradient norm, clipped in place when a limit is set."""
         limit = self.optimizer.gradient_clip or float("inf")
         return nn.utils.clip_grad_norm_(self._trained, limit, foreach=True)

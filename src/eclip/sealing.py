@@ -40,13 +40,17 @@ def seal_folds(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[
 
 
 def seal_test(config: Any, out_root: Path) -> tuple[Path, Path]:
-    """(folder, key) of the final training: everything to learn from, the test prints to embed."""
+    """(folder, key) of the final training: everything to learn from, the test prints to embed. Sealed once."""
     settings = check(config)
     pool = open_pool(settings.data, settings.model)
     test = open_test(settings.data, settings.model, pool)
-    folder, key = _places(out_root, "test")
+    cut = f"{pool.directory.name}-{test.directory.name}"
+    folder, key = _places(out_root / cut, "test")
     everything, candidates = np.arange(len(pool)), np.arange(len(test))
-    seal(pool, everything, candidates, folder, key, np.random.default_rng(), fold=None, val_pack=test)
+    with locked(out_root / f"{cut}.lock"):
+        if not (folder.is_dir() and key.is_file()):
+            shutil.rmtree(folder, ignore_errors=True)
+            seal(pool, everything, candidates, folder, key, np.random.default_rng(), fold=None, val_pack=test)
     return folder, key
 
 

@@ -131,18 +131,21 @@ def on_gpu(settings: Trainer) -> bool:
     return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
 
 
+def half_precision(settings: Trainer) -> bool:
+    """Whether steps run under bf16 autocast: when told to, or on a GPU."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and on_gpu(settings))
+
+
 def make_trainer(
     settings: Trainer, callbacks: list[L.Callback], loggers: list[Any], folder: Path
 ) -> L.Trainer:
     """Lightning's Trainer with the budget's rules: steps end it, nothing is validated on the way."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    gpu = on_gpu(settings)
-    half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     return L.Trainer(
-        accelerator="gpu" if gpu else "cpu",
+        accelerator="gpu" if on_gpu(settings) else "cpu",
         devices=settings.devices,
-        precision="bf16-mixed" if half else "32-true",
+        precision="bf16-mixed" if half_precision(settings) else "32-true",
         max_steps=settings.max_steps,
         max_epochs=-1,
         logger=loggers,

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,19 @@ def toy_loop(
     training_seeds: Sequence[int] = (0, 1, 2),
     wall_factor: float = 1.0,
     setup_seconds: float = 20.0,
+    folds: Sequence[int] = (0, 1, 2),
+    seed: int = 0,
 ) -> Iterator[Loop]:
     """`proposals` go through a queue; without them the random searcher proposes."""
-    task, space = toy(folder / "repository"), toy_space()
+    task, space = replace(toy(folder / "repository"), folds=tuple(folds)), toy_space()
     sandbox = sandbox or Unsandboxed()
     budget = Budget(trials, seconds, wall_factor=wall_factor, setup_seconds=setup_seconds)
-    spec = StudySpec("toy", 0, budget, "toy", training_seeds=tuple(training_seeds), sandbox=sandbox.name)
+    spec = StudySpec("toy", seed, budget, "toy", training_seeds=tuple(training_seeds), sandbox=sandbox.name)
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db").study(name, create=spec)
     if proposals is None:
-        searcher: Any = random(space=space, seed=0)
+        searcher: Any = random(space=space, seed=seed)
     else:
-        lines = folder / "queue.jsonl"
+        lines = folder / f"{name}.jsonl"
         lines.write_text("".join(json.dumps(proposal) + "\n" for proposal in proposals))
         searcher = queue(space=space, seed=0, path=str(lines))
     enter = Workspace.open if Workspace.exists(task, name) else Workspace.create

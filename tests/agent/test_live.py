@@ -81,6 +81,18 @@ def test_columns_align_with_the_header(tmp_path: Path) -> None:
         assert row[: header.index("score") + 5].endswith(("100.00", "101.00", "97.000", "93.000"))
 
 
+def test_what_others_print_stands_above_the_table(tmp_path: Path) -> None:
+    console = terminal(90, 30)
+    study = played(tmp_path / "ledger.db", console, trials=1)
+    print("stopping")
+    study.trial({"optimizer.lr": 0.5}, 99.0)
+    study.end()
+    lines = screen(written(console))
+    places = [index for index, line in enumerate(lines) if re.search("stopping|verdict|^   [012] ", line)]
+    assert ["stopping" in lines[places[0]], "verdict" in lines[places[1]]] == [True, True]
+    assert places[1:] == list(range(places[1], places[1] + 4))
+
+
 def test_live_part_tells_of_the_trial_under_way_and_of_the_budget(tmp_path: Path) -> None:
     seconds = iter([float(second) for second in range(1000)])
     console, budget = terminal(120), Budget(trials=20, seconds=60, study_seconds=3600, usd=2.0)

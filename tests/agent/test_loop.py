@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -121,7 +122,7 @@ def test_the_users_repository_is_as_it_was(finished):
 
 
 def test_everything_is_charged(finished):
-    folder, loop, _, trials = finished
+    _, loop, _, trials = finished
     accounts(loop.ledger)
     assert all(trial.charges.seconds > 0 for trial in trials)
     assert loop.ledger.spent().runs == sum(trial.charges.runs for trial in trials) > 10
@@ -241,10 +242,8 @@ def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_
             if victims:
                 victim = dice.choice(victims) if dice.random() < 0.5 else victims[0]
                 kills += 1
-                try:
+                with suppress(psutil.NoSuchProcess):
                     victim.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    pass
         output, _ = process.communicate(timeout=120)
         if process.returncode == 0:
             break

@@ -64,7 +64,7 @@ def test_all_studies_in_a_table(
     # reference 60 s, three completed trials 30 s, a crash 10 s
     expected = "story tpe 3 4/20 80.000 -20.0% 2:40 0.05 ended: all trials are used"
     assert lines[1].split() == expected.split()
-    assert lines[2].split() == ["bare", "(sandbox=none)", "tpe", "3", "0/20", "0:00", "0.00", "stopped"]
+    assert lines[2].split() == "bare tpe 3 0/20 0:00 0.00 stopped · sandbox=none".split()
 
 
 def test_one_study_with_recipe_and_what_is_left(

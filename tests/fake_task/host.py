@@ -11,6 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.fake_task.src.toy.data import draw, split
 
+TEST_PAIRS = 300
+
 
 def check(config: Any) -> None:
     """Raises ValueError with key, value and what is allowed."""
@@ -27,20 +29,36 @@ def seal(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[int, P
     sealed = []
     for fold in folds:
         train, validation = split(config.data.pairs, fold)
-        orders = {name: random.permutation(len(validation)) for name in ("image", "text")}
-        folder, key = out_root / f"fold{fold}", out_root / "keys" / f"fold{fold}.safetensors"
-        sealed.append((fold, folder, key))
-        if key.is_file():  # written last
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        key.parent.mkdir(exist_ok=True)
-        save_file({"image": image[train], "text": text[train]}, folder / "train.safetensors")
-        views = {"image": image[validation][orders["image"]], "text": text[validation][orders["text"]]}
-        save_file(views, folder / "validation.safetensors")
-        for file in folder.iterdir():
-            file.chmod(0o644)  # safetensors writes for the owner alone; the sandbox is somebody else
-        save_file(orders, key)
+        places = out_root / f"fold{fold}", out_root / "keys" / f"fold{fold}.safetensors"
+        _write(*places, image, text, train, validation, random)
+        sealed.append((fold, *places))
     return sealed
+
+
+def seal_test(config: Any, out_root: Path) -> tuple[Path, Path]:
+    """(folder, key) of the final training: as many pairs as all folds hold, and others to embed."""
+    pairs = config.data.pairs
+    image, text = draw(config.data.seed, pairs + TEST_PAIRS)
+    places = out_root / "test", out_root / "keys" / "test.safetensors"
+    everything, others = np.arange(pairs), np.arange(pairs, pairs + TEST_PAIRS)
+    _write(*places, image, text, everything, others, np.random.default_rng())
+    return places
+
+
+def _write(
+    folder: Path, key: Path, image: Any, text: Any, train: Any, validation: Any, random: np.random.Generator
+) -> None:
+    if key.is_file():  # written last
+        return
+    orders = {name: random.permutation(len(validation)) for name in ("image", "text")}
+    folder.mkdir(parents=True, exist_ok=True)
+    key.parent.mkdir(exist_ok=True)
+    save_file({"image": image[train], "text": text[train]}, folder / "train.safetensors")
+    views = {"image": image[validation][orders["image"]], "text": text[validation][orders["text"]]}
+    save_file(views, folder / "validation.safetensors")
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone; the sandbox is somebody else
+    save_file(orders, key)
 
 
 def judge(embeddings: Mapping[str, np.ndarray], key_path: Path) -> dict[str, float]:

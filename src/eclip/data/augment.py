@@ -31,12 +31,14 @@ def prepare(
     crop_scale: float,
     color_jitter: float,
     generator: torch.Generator,
+    heatmaps: bool = True,
 ) -> Batch:
     """image_BCHW float32 and heatmap_BHW from image_BHWC uint8 and the boxes; the other keys pass through.
 
     `crop_scale` is the least area of a crop, as a share of the print (1: no crop); `color_jitter` the most
     that brightness, contrast and saturation change (0: not at all). Boxes follow the crop: those outside
-    become invalid. The generator may live on the CPU or on the batch's device.
+    become invalid. The generator may live on the CPU or on the batch's device. Without `heatmaps` (a step
+    that has no use for them) there is no heatmap_BHW.
     """
     image_BCHW = unit_range(batch["image_BHWC"])
     if (packed := image_BCHW.shape[-1]) != image_size:
@@ -50,12 +52,14 @@ def prepare(
         factor_B3 = draw_factors(len(image_BCHW), color_jitter, generator).to(image_BCHW.device)
         image_BCHW = jitter(image_BCHW, factor_B3)
     prepared = {key: value for key, value in batch.items() if key != "image_BHWC"}
-    return prepared | {
+    prepared |= {
         "image_BCHW": normalise(image_BCHW, mean, std),
         "boxes_BR4": boxes_BR4,
         "valid_BR": valid_BR,
-        "heatmap_BHW": boxes_to_heatmap(boxes_BR4, valid_BR, image_size),
     }
+    if heatmaps:
+        prepared["heatmap_BHW"] = boxes_to_heatmap(boxes_BR4, valid_BR, image_size)
+    return prepared
 
 
 def unit_range(image_BHWC: Tensor) -> Tensor:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from agent.records import Outcome, Proposal, Trial, Verdict
+from agent.researcher.failures import LLMRefused
 from agent.researcher.names import NeutralNames, outside, space_table
-from tests.agent.researcher.messages_server import MessagesServer, call, says
-from tests.agent.researcher.study import SPACE, ToyDesk, plans, proposes, researcher
+from agent.searchers.claude import claude
+from tests.agent.researcher.messages_server import KEY, MessagesServer, call, says
+from tests.agent.researcher.study import ROOT, SPACE, ToyDesk, llm, plans, proposes, researcher
 
 NAMES = NeutralNames(SPACE)
 # what would tell the blind arm what it works on
@@ -171,3 +175,36 @@ def test_the_blind_arm_is_told_of_failures_by_their_kind(tmp_path: Path) -> None
     assert line.endswith("| reverted | crashed")
     assert 'p00="hidden"' in line
     assert f"{NAMES.key('loss.name')}=" in line
+
+
+@pytest.mark.parametrize("name", ["claude", "claude_config", "claude_blind", "centaur"])
+def test_every_searcher_config_makes_its_searcher(tmp_path: Path, name: str) -> None:
+    desk = ToyDesk(tmp_path)
+    with initialize_config_dir(str(ROOT / "configs/searcher"), version_base="1.3"):
+        make = instantiate(compose(name), _convert_="all")
+    with MessagesServer([]) as server:
+        made = make(
+            space=SPACE,
+            seed=1,
+            direction="minimize",
+            desk=desk,
+            llm=llm(server),
+            environment={"ANTHROPIC_API_KEY": KEY},
+        )
+    assert made.name == name
+    assert ("program", {"what": made.program.current().digest}) in desk.events
+
+
+def test_no_key_ends_before_anything_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
+    with pytest.raises(LLMRefused, match="searcher=playbook"):
+        claude(
+            space=SPACE,
+            seed=0,
+            desk=ToyDesk(tmp_path),
+            arm="claude",
+            program="agent/program.md",
+            llm=llm(None),
+        )

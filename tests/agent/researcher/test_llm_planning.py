@@ -126,6 +126,24 @@ def test_an_advisor_who_fails_is_left_out(tmp_path: Path) -> None:
     assert "architecture" not in advisers.merge.partition("Advisors have written")[2].partition("# ")[0]
 
 
+def test_advisors_share_one_workspace_in_turn(tmp_path: Path) -> None:
+    """The desk's workspace is one git worktree: two readers in it at once would meet here."""
+    meeting, met = threading.Barrier(2), []
+
+    class OneWorkspace(ToyDesk):
+        def read_file(self, path: str) -> str:
+            try:
+                meeting.wait(0.1)
+                met.append(path)
+            except threading.BrokenBarrierError:
+                pass
+            return super().read_file(path)
+
+    with MessagesServer(Advisers()) as server:
+        researcher(OneWorkspace(tmp_path), server, advisors=3).ask([reference()])
+    assert met == []
+
+
 def test_calls_under_way_count_against_the_dollars(tmp_path: Path) -> None:
     """A call could cost some 0.5 and costs 0.003: two at once do not fit, one after the other do."""
     desk = ToyDesk(tmp_path, budget=Budget(trials=20, seconds=60, usd=0.9))

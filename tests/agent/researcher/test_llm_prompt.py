@@ -12,7 +12,7 @@ from typing import Any
 from agent.records import Edit, Measurement, Outcome, Proposal, Trial, Verdict
 from agent.researcher import role
 from agent.researcher.arm import Arm
-from agent.researcher.history import change, details, row, table
+from agent.researcher.history import change, curves, details, row, table
 from agent.researcher.memory import Memory
 from agent.researcher.names import PLAIN
 from agent.researcher.program import read_program
@@ -211,6 +211,17 @@ def test_the_last_failure_and_the_curves_are_shown(tmp_path: Path) -> None:
     assert "The last trial (12) failed: crashed" in now
     assert "  logit_scale: 2 2 2 2 2 2 2 2 2 2" in now  # the reference's: it never moves
     assert "  loss: 4 " in now
+
+
+def test_runs_are_not_mixed_in_a_curve() -> None:
+    """Folds, and re-runs on another seed, stand one after the other in a trial's curve."""
+    rows = [
+        {"fold": f, "step": s, "loss": 10.0 * run + s} for run, f in enumerate((0, 1, 1)) for s in range(3)
+    ]
+    trial = Trial(3, Proposal(), {}, Outcome("completed", 9.0, curve=tuple(rows)))
+    assert curves(trial) == "trial 3, score 9\n  step: 0 1 2\n  loss: 0 1 2"
+    diverged = replace(trial, outcome=Outcome("diverged", curve=tuple(rows)))
+    assert curves(diverged) == "trial 3, score none\n  step: 0 1 2\n  loss: 20 21 22"
 
 
 def test_look_up_shows_measurements_and_patches() -> None:

@@ -16,6 +16,7 @@ from tests.agent.researcher.study import ROOT, Clock, ToyDesk, plans, proposes, 
 
 PLAN = says(call("revise_plan", plans()))
 GOOD = says(call("propose_trial", proposes(2e-3)))
+TWICE = [{"key": "optimizer.lr", "value": value} for value in (1e-3, 1e-2)]
 HUGE = proposes(float("inf"))
 
 
@@ -64,6 +65,7 @@ def test_a_round_ends_in_the_proposal_that_the_model_made(tmp_path: Path, stream
         (says(call("propose_trial", proposes(overrides={}))), "changes nothing"),
         (says(call("propose_trial", proposes(overrides={"data.root": "/"}))), "no such key, or locked"),
         (says(call("propose_trial", proposes() | {"rm": "-rf"})), "unknown field 'rm'"),
+        (says(call("propose_trial", proposes() | {"overrides": TWICE})), "optimizer.lr is given twice"),
         (says(call("run_shell", {"command": "ls"})), "there is no tool 'run_shell'"),
         (says(call("propose_trial", proposes(1)), call("propose_trial", proposes(2))), "called once only"),
         (
@@ -126,6 +128,18 @@ def test_looking_up_remembering_and_planning_are_free_of_faults(tmp_path: Path) 
     _, server = ask(desk, GOOD)
     assert "The loss falls slowly." in told(server)
     assert "a wider net" in told(server)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_thoughts_go_back_as_they_came(tmp_path: Path, stream: bool) -> None:
+    """The API refuses a conversation whose thinking blocks were changed: their signature would not fit."""
+    thoughts = [
+        {"type": "thinking", "thinking": "Let me see ü.", "signature": "c2lnbmF0dXJl"},
+        {"type": "redacted_thinking", "data": "b3BhcXVl"},
+    ]
+    look = call("look_up_trial", {"number": 0})
+    _, server = ask(ToyDesk(tmp_path), says(*thoughts, text(""), look), GOOD, stream=stream)
+    assert server.requests[1]["messages"][1]["content"] == [*thoughts, look]
 
 
 def test_files_outside_the_desk_stay_closed(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Ablations go in, what each change of a recipe is worth in the end comes out, with intervals.
+
+A change is taken back from the winner and the rest is trained on several seeds; the loss, paired by training
+seed where the winner was confirmed on the same ones, is what the change is worth.
+"""
+
+from __future__ import annotations
+
+import statistics as averages
+from collections import defaultdict
+from dataclasses import dataclass
+
+from agent.codec import from_json
+from agent.records import Measurement
+from agent.report.campaign import Campaign, Study
+from agent.report.statistics import bootstrap
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What one change is worth, on the task's scale; positive: the recipe is worse without it."""
+
+    study: str
+    trial: int
+    change: str
+    effect: float
+    interval: tuple[float, float] | None
+    seeds: int
+
+    @property
+    def proven(self) -> bool:
+        return self.interval is not None and self.interval[0] > 0
+
+    @property
+    def needless(self) -> bool:
+        """Its removal is not seen to hurt."""
+        return self.interval is not None and self.interval[0] <= 0
+
+
+def attribution(campaign: Campaign, study: Study) -> list[Worth]:
+    """The changes that were ablated against the study's winner, the most worth first."""
+    if not study.winner:
+        return []
+    number, measured = study.winner.number, defaultdict(list)
+    for event in study.events_named("ablated"):
+        if event["trial"] == number:
+            measured[event["change"]] += [from_json(Measurement, data) for data in event["measurements"]]
+    whole = [*study.confirmed(number)]
+    if study.winner.outcome:
+        whole += study.winner.outcome.measurements
+    found = [_worth(campaign, study, change, without, whole) for change, without in measured.items()]
+    return sorted((worth for worth in found if worth), key=lambda worth: -worth.effect)
+
+
+def _worth(
+    campaign: Campaign, study: Study, change: str, without: list[Measurement], whole: list[Measurement]
+) -> Worth | None:
+    places = {(m.seed, m.fold) for m in without} & {(m.seed, m.fold) for m in whole}
+    if not places or not study.winner:
+        return None
+    pairs = [
+        campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)
+    ]
+    losses = [campaign.gain(a, b) for a, b in zip(*pairs, strict=True)]
+    return Worth(study.name, study.winner.number, change, averages.fmean(losses), bootstrap(losses), len(losses))

@@ -1,0 +1,224 @@
+"""The ledger's studies go in, a Campaign comes out: all that the report knows, as records, at any moment.
+
+What the report reads beside the loop's trials are three events of a study (`StudyLedger.log`):
+
+- "confirmed": role="winner" or "reference", trial=N, budget_factor=1 or 4, measurements=[Measurement, …].
+  A winner's confirmation may come in several events, one a training seed, say.
+- "test_read": trial=N, metrics={name: number}, again=bool.
+- "ablated": change="the key or edit that was taken back", trial=N, measurements=[Measurement, …].
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from agent.codec import from_json
+from agent.ledger import Ledger, StudyLedger, StudySpec
+from agent.noise import on_scale
+from agent.records import Charges, Measurement, Trial, current_recipe
+from agent.task import Scale
+
+# charged after the search, so no part of what the search cost
+AFTERWARDS = ("confirmed", "test_read", "ablated")
+State = Literal["ended", "running", "failed"]
+Curve = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study as its ledger has it now.
+
+    trials: in order of number; their curves are taken out and stand in `curves` as (step, loss) of one run.
+    remeasured: trial -> measurements that later trials made of it when it was the recipe.
+    began: trial -> Unix time.
+    """
+
+    name: str
+    spec: StudySpec
+    trials: tuple[Trial, ...]
+    events: tuple[Mapping[str, Any], ...] = ()
+    remeasured: Mapping[int, tuple[Measurement, ...]] = field(default_factory=dict)
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    began: Mapping[int, float] = field(default_factory=dict)
+
+    @cached_property
+    def reference(self) -> Trial | None:
+        """The trial that every study starts from, once it has been measured."""
+        judged = (t for t in self.trials if t.verdict and t.verdict.decision == "reference")
+        return next(judged, None)
+
+    @cached_property
+    def winner(self) -> Trial | None:
+        """The recipe as it stands; the reference if nothing was kept."""
+        return current_recipe(self.trials)
+
+    @cached_property
+    def proposals(self) -> tuple[Trial, ...]:
+        """Ended trials that count against the budget: neither the reference nor interrupted."""
+        ended = (t for t in self.trials if t.outcome and t.outcome.status != "interrupted")
+        return tuple(t for t in ended if t.proposal.route != "reference")
+
+    @cached_property
+    def state(self) -> State:
+        """ "ended": the budget is used; "failed": the reference did not run; else it may go on."""
+        life = [e["event"] for e in self.events if e["event"] in ("ended", "stopped", "resumed")]
+        if life and life[-1] == "ended" and self.reference:
+            return "ended"
+        first = [t for t in self.trials if t.proposal.route == "reference" and t.outcome]
+        broken = [t for t in first if t.outcome and t.outcome.status != "interrupted"]
+        return "failed" if broken and not self.reference else "running"
+
+    @cached_property
+    def charges(self) -> Charges:
+        """All that the search was charged: trials, interrupted ones included, and events such as planning."""
+        return sum((c for _, c in self.planning), sum((t.charges for t in self.trials), Charges()))
+
+    @cached_property
+    def planning(self) -> list[tuple[float, Charges]]:
+        """(Unix time, charges) of the search's events that cost something."""
+        search = (e for e in self.events if "charges" in e and e["event"] not in AFTERWARDS)
+        return [(e["time"], from_json(Charges, e["charges"])) for e in search]
+
+    def confirmed(self, trial: int, factor: float = 1.0, role: str = "winner") -> tuple[Measurement, ...]:
+        """What confirmation measured of a trial on seeds that the search had not used."""
+        found = {}
+        for event in self.events:
+            fits = event["event"] == "confirmed" and event["role"] == role and event["trial"] == trial
+            if fits and event["budget_factor"] == factor:
+                for data in event["measurements"]:
+                    item = from_json(Measurement, data)
+                    if item.seed not in self.spec.training_seeds:
+                        found[item.seed, item.fold] = item
+        return tuple(found[key] for key in sorted(found))
+
+    def events_named(self, name: str) -> list[Mapping[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Studies of one task. `scale`: where equal changes count equally; it and `metric` are the task's."""
+
+    studies: tuple[Study, ...]
+    scale: Scale = "log"
+    metric: str = "score"
+
+    def __post_init__(self) -> None:
+        if not self.studies:
+            raise ValueError("a report needs at least one study: study=NAME or studies=[NAME,NAME]")
+        for name in ("task", "direction"):
+            found = sorted({str(getattr(study.spec, name)) for study in self.studies})
+            if len(found) > 1:
+                raise ValueError(f"studies differ in {name} ({', '.join(found)}): report them apart")
+
+    @property
+    def sign(self) -> int:
+        """-1 where less is better."""
+        return -1 if self.studies[0].spec.direction == "minimize" else 1
+
+    @property
+    def task(self) -> str:
+        return self.studies[0].spec.task
+
+    @cached_property
+    def searchers(self) -> list[str]:
+        """In order of first appearance."""
+        return list(dict.fromkeys(study.spec.searcher for study in self.studies))
+
+    def of(self, searcher: str) -> list[Study]:
+        return [study for study in self.studies if study.spec.searcher == searcher]
+
+    def level(self, measurements: Iterable[Measurement]) -> float | None:
+        """The mean on the task's scale over training seeds, each the mean over its folds."""
+        values = self.by_seed(measurements)
+        return sum(values) / len(values) if values else None
+
+    def by_seed(self, measurements: Iterable[Measurement]) -> list[float]:
+        """One value a training seed, in order of seed; seeds that lack folds are left out."""
+        folds: Mapping[int, list[float]] = defaultdict(list)
+        for item in measurements:
+            folds[item.seed].append(on_scale(item.score, self.scale))
+        most = max(map(len, folds.values()), default=0)
+        return [sum(scores) / most for _, scores in sorted(folds.items()) if len(scores) == most]
+
+    def reference_confirmed(self, factor: float = 1.0) -> tuple[Measurement, ...]:
+        """The reference's confirmation, from whichever studies have it; the first of each seed and fold."""
+        found: dict[tuple[int, int], Measurement] = {}
+        for study in self.studies:
+            if study.reference:
+                for item in study.confirmed(study.reference.number, factor, role="reference"):
+                    found.setdefault((item.seed, item.fold), item)
+        return tuple(found[key] for key in sorted(found))
+
+    def gain(self, level: float, than: float) -> float:
+        """How much better `level` is `than` another, both on the scale; positive is better."""
+        return self.sign * (level - than)
+
+    def ratio(self, gain: float) -> float:
+        """A gain as a share of the score on "log" (0.12: the score is 12 % better); itself on "linear"."""
+        return self.sign * math.expm1(self.sign * gain) if self.scale == "log" else gain
+
+
+def load(
+    ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score"
+) -> Campaign:
+    """The named studies as they are now. Raises LedgerError for a name that is not there."""
+    return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
+
+
+def _study(ledger: StudyLedger) -> Study:
+    trials, curves, began = [], {}, {}
+    remeasured: dict[int, list[Measurement]] = defaultdict(list)
+    for frozen in ledger.study.get_trials(deepcopy=False):
+        attributes = frozen.user_attrs
+        result = dict(attributes.get("result", {}))
+        outcome = dict(result.get("outcome") or {})
+        # nine tenths of a ledger are curves; they are not worth decoding point by point
+        if curve := _loss_curve(outcome.pop("curve", ())):
+            curves[frozen.number] = curve
+        progress = attributes.get("progress", {})
+        data = {
+            "number": frozen.number,
+            "proposal": attributes["proposal"],
+            "overrides": attributes["overrides"],
+            "charges": progress.get("charges", {}),
+            **result,
+        }
+        trials.append(from_json(Trial, data | ({"outcome": outcome} if outcome else {})))
+        if frozen.datetime_start:
+            began[frozen.number] = frozen.datetime_start.timestamp()
+        if again := progress.get("of_recipe"):
+            remeasured[again["number"]] += [from_json(Measurement, item) for item in again["measurements"]]
+    frozen_again = {number: tuple(found) for number, found in remeasured.items()}
+    return Study(ledger.name, ledger.spec, tuple(trials), tuple(ledger.events()), frozen_again, curves, began)
+
+
+def _loss_curve(points: Sequence[Mapping[str, Any]], most: int = 48) -> Curve:
+    """(step, loss) of the first run of a trial, thinned; what is no finite number is left out.
+
+    The first run ends where the fold changes or, with another training seed, the step falls.
+    """
+    end, before = 0, -math.inf
+    for end, point in enumerate(points):
+        step = point.get("step")
+        if point.get("fold") != points[0].get("fold") or not _finite(step) or step <= before:
+            break
+        before = step
+    else:
+        end = len(points)
+    thinned = points[: end : max(1, math.ceil(end / most))]
+    return tuple((p["step"], p["loss"]) for p in thinned if _finite(p.get("loss")))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def only(campaign: Campaign, names: Sequence[str]) -> Campaign:
+    """The campaign with some of its studies."""
+    return replace(campaign, studies=tuple(s for s in campaign.studies if s.name in names))

@@ -1,0 +1,211 @@
+"""A campaign goes in; what its studies' winners are worth on fresh seeds, and who beat whom, come out.
+
+The unit is the study: its confirmed score is one number, however many seeds and folds it is the mean of.
+Differences are tested between searchers, corrected for the number of pairs (Holm). Whether one winner beats
+the reference is another question, with training seeds as units (Welch's t-test, corrected for the number of
+studies): five fresh seeds against five cannot give a permutation test a p below .008, too coarse for ten.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics as averages
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agent.report.best_so_far import recipe_within
+from agent.report.campaign import Campaign, Study
+from agent.report.statistics import Test, bootstrap, compare, holm, welch_p
+
+ALPHA = 0.05
+# charges count as equal up to this ratio
+TOLERANCE = 1.1
+
+
+@dataclass(frozen=True)
+class Final:
+    """A study's winner. Gains are over the reference, on the task's scale; positive is better.
+
+    promised: by the scores of the search. confirmed: on fresh training seeds; None before confirmation.
+    interval: of `confirmed`. p: that winner and reference are alike, corrected for the number of studies.
+    """
+
+    study: str
+    searcher: str
+    trial: int
+    kept: bool
+    promised: float | None
+    confirmed: float | None
+    seeds: int
+    interval: tuple[float, float] | None
+    p: float | None
+
+    @property
+    def optimism(self) -> float | None:
+        """How much of the promised gain was luck."""
+        known = self.promised is not None and self.confirmed is not None and self.kept
+        return self.promised - self.confirmed if known else None  # type: ignore[operator]
+
+    @property
+    def better(self) -> bool:
+        return self.p is not None and self.p <= ALPHA and (self.confirmed or 0.0) > 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two searchers. Values are merits (the confirmed score with its sign turned so that more is better).
+
+    limit: charged seconds at which they are compared, None: at their ends. p: after Holm's correction.
+    only: the sole searcher that may be called better, where the other one was allowed more; None: either.
+    missing: studies without a confirmed score at the point of comparison.
+    """
+
+    first: str
+    second: str
+    values: tuple[tuple[float, ...], tuple[float, ...]]
+    missing: int = 0
+    limit: float | None = None
+    only: str | None = None
+    test: Test | None = None
+    p: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Mean merit of the first less that of the second."""
+        return averages.fmean(self.values[0]) - averages.fmean(self.values[1]) if all(self.values) else None
+
+    @property
+    def wins(self) -> float | None:
+        """Share of all pairings of studies that the first wins; ties count half."""
+        duels = [(a > b) + 0.5 * (a == b) for a in self.values[0] for b in self.values[1]]
+        return sum(duels) / len(duels) if duels else None
+
+    @property
+    def better(self) -> str | None:
+        """The searcher that is better beyond doubt, if one is."""
+        if self.p is None or self.p > ALPHA or not self.difference:
+            return None
+        found = self.first if self.difference > 0 else self.second
+        return found if self.only in (None, found) else None
+
+
+def finals(campaign: Campaign, factor: float = 1.0) -> list[Final]:
+    """Every study's winner, those of studies without a reference left out. `factor`: times the budget."""
+    reference = campaign.reference_confirmed(factor)
+    found = [_final(campaign, study, factor, reference) for study in campaign.studies if study.reference]
+    tested = [final for final in found if final.p is not None]
+    corrected = dict(
+        zip((f.study for f in tested), holm([f.p for f in tested if f.p is not None]), strict=True)
+    )
+    return [replace(final, p=corrected.get(final.study)) for final in found]
+
+
+def _final(campaign: Campaign, study: Study, factor: float, measured: Sequence) -> Final:
+    winner, reference = study.winner, study.reference
+    assert winner is not None
+    assert winner.outcome is not None
+    assert reference is not None
+    assert reference.outcome is not None
+    kept = winner.number != reference.number
+    again = study.confirmed(winner.number, factor) if kept else tuple(measured)
+    levels, base = campaign.by_seed(again), campaign.by_seed(measured)
+    merits, zero = [campaign.sign * v for v in levels], [campaign.sign * v for v in base]
+    found, start = campaign.level(winner.outcome.measurements), campaign.level(reference.outcome.measurements)
+    return Final(
+        study=study.name,
+        searcher=study.spec.searcher,
+        trial=winner.number,
+        kept=kept,
+        promised=None if found is None or start is None else campaign.gain(found, start),
+        confirmed=averages.fmean(merits) - averages.fmean(zero) if merits and zero else None,
+        seeds=len(levels),
+        interval=bootstrap(merits, zero) if kept and merits and zero else None,
+        p=welch_p(merits, zero) if kept and min(len(merits), len(zero)) > 1 else None,
+    )
+
+
+def pairs(campaign: Campaign, factor: float = 1.0) -> list[Pair]:
+    """Every two searchers, tested where both have two confirmed studies or more, corrected together."""
+    found = [_pair(campaign, a, b, factor) for a, b in itertools.combinations(campaign.searchers, 2)]
+    tested = [pair for pair in found if pair.test]
+    for pair, p in zip(tested, holm([pair.test.p for pair in tested if pair.test]), strict=True):
+        found[found.index(pair)] = replace(pair, p=p)
+    return found
+
+
+def _pair(campaign: Campaign, first: str, second: str, factor: float) -> Pair:
+    groups = [[s for s in campaign.of(name) if s.state != "failed"] for name in (first, second)]
+    ends = [[_merit(campaign, study, None, factor) for study in group] for group in groups]
+    limit, thrifty = _equal_seconds(groups, (first, second))
+    pair = _tested(first, second, ends)
+    if limit is None:
+        return pair
+    cut = [[_merit(campaign, study, limit, factor) for study in group] for group in groups]
+    if None not in [*cut[0], *cut[1]]:
+        return replace(_tested(first, second, cut), limit=limit)
+    # at the ends, only the thrifty one can be called better: the other had more and still lost
+    return replace(pair, only=thrifty)
+
+
+def _tested(first: str, second: str, merits: Sequence[Sequence[float | None]]) -> Pair:
+    known = tuple(tuple(v for v in group if v is not None) for group in merits)
+    missing = sum(v is None for group in merits for v in group)
+    pair = Pair(first, second, (known[0], known[1]), missing)
+    if min(map(len, known)) < 2:
+        return pair
+    return replace(pair, test=compare(*known), interval=bootstrap(*known))
+
+
+def _merit(campaign: Campaign, study: Study, limit: float | None, factor: float) -> float | None:
+    """The confirmed level of the study's recipe, at its end or at `limit` seconds; more is better."""
+    if not study.reference or not study.winner:
+        return None
+    number = study.winner.number if limit is None else recipe_within(study, "seconds", limit)
+    if number is None or number == study.reference.number:
+        level = campaign.level(campaign.reference_confirmed(factor))
+    else:
+        level = campaign.level(study.confirmed(number, factor))
+    return None if level is None else campaign.sign * level
+
+
+def _equal_seconds(
+    groups: Sequence[Sequence[Study]], names: tuple[str, str]
+) -> tuple[float | None, str | None]:
+    """(seconds that both had, the thriftier searcher), or (None, None) where charges are about equal."""
+    spent = [[study.charges.seconds for study in group] for group in groups]
+    if not all(spent):
+        return None, None
+    medians = [averages.median(group) for group in spent]
+    if max(medians) <= TOLERANCE * min(medians):
+        return None, None
+    return TOLERANCE * min(medians), names[medians.index(min(medians))]
+
+
+def to_confirm(campaign: Campaign) -> dict[str, list[int]]:
+    """Study -> trials to train again: its winner and, where charges differ, its recipe at equal seconds."""
+    wanted: dict[str, set[int]] = {
+        s.name: {s.winner.number} for s in campaign.studies if s.reference and s.winner
+    }
+    for names in itertools.combinations(campaign.searchers, 2):
+        groups = [[s for s in campaign.of(name) if s.name in wanted] for name in names]
+        limit, _ = _equal_seconds(groups, names)
+        for study in [*groups[0], *groups[1]] if limit else []:
+            number = recipe_within(study, "seconds", limit or 0.0)
+            wanted[study.name] |= set() if number is None else {number}
+    return {name: sorted(numbers) for name, numbers in wanted.items()}
+
+
+def differing(campaign: Campaign) -> dict[str, bool]:
+    """Settings in which the studies differ -> whether that forbids comparing them."""
+    specs = [study.spec for study in campaign.studies]
+    values = {
+        "seconds a trial": [spec.budget.seconds for spec in specs],
+        "training seeds": [spec.training_seeds for spec in specs],
+        "the reference's settings": [spec.details.get("base") for spec in specs],
+        "trials": [spec.budget.trials for spec in specs],
+        "the rule that keeps": [spec.acceptance for spec in specs],
+        "sandbox": [spec.sandbox for spec in specs],
+    }
+    hard = ("seconds a trial", "training seeds", "the reference's settings")
+    return {name: name in hard for name, found in values.items() if any(v != found[0] for v in found)}

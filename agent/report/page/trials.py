@@ -1,0 +1,181 @@
+"""Studies go in, their sections of the page come out: stairs, lineage with diffs, and every trial.
+
+Long texts are cut so that the page stays under its size, however long the logs are; what is cut says so.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from agent.records import Trial
+from agent.report.campaign import Campaign, Curve, Study
+from agent.report.figures.staircase import staircase
+from agent.report.figures.style import THEMES, for_page
+from agent.report.lineage import changes, diff, lineage
+from agent.report.verdict import duration
+
+# characters of logs, diffs and hypotheses on the whole page, shared equally among those there are
+MOST_TEXT = 1_500_000
+MOST_OF_ONE = 6_000
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def studies(campaign: Campaign, overlay: bool) -> list[dict[str, Any]]:
+    """One section a study."""
+    most = _allowance(campaign)
+    return [_study(campaign, study, f"stairs-{n}", overlay, most) for n, study in enumerate(campaign.studies)]
+
+
+def _allowance(campaign: Campaign) -> int:
+    """Characters for one text."""
+    trials = [trial for study in campaign.studies for trial in study.trials]
+    count = sum(bool(t.outcome and t.outcome.log_tail) + len(t.proposal.edits) for t in trials)
+    return min(MOST_OF_ONE, MOST_TEXT // max(count, 1))
+
+
+def _study(campaign: Campaign, study: Study, salt: str, overlay: bool, most: int) -> dict[str, Any]:
+    figure = staircase(campaign, study, THEMES["page"], overlay)
+    chain = lineage(study)
+    steps = [_step(study, a, b, most) for a, b in zip([None, *chain], chain, strict=False)]
+    by_number = {trial.number: trial for trial in study.trials}
+    spec = study.spec
+    about = f"{spec.searcher}, searcher seed {spec.searcher_seed}, {len(study.proposals)} trials, "
+    about += f"{duration(study.charges.seconds)} charged, sandbox {spec.sandbox or 'not named'}, {study.state}"
+    return {
+        "name": study.name,
+        "about": about,
+        "svg": Markup(for_page(figure, salt, study.name)) if figure else "",
+        "lineage": steps if len(steps) > 1 else [],
+        "has_diffs": any(step["diffs"] for step in steps),
+        "trials": [_trial(study, trial, by_number, most) for trial in study.trials],
+    }
+
+
+def _step(study: Study, before: Trial | None, trial: Trial, most: int) -> dict[str, Any]:
+    what = "the reference" if before is None else "; ".join(_changes(study, trial, before)) or "no change"
+    return {
+        "number": trial.number,
+        "score": _score(trial),
+        "change": _relative(trial, before),
+        "what": what,
+        "hypothesis": _clean(trial.proposal.hypothesis, most),
+        "diffs": _diffs(trial, most),
+    }
+
+
+def _trial(study: Study, trial: Trial, by_number: dict[int, Trial], most: int) -> dict[str, Any]:
+    verdict, outcome = trial.verdict, trial.outcome
+    before = by_number.get(verdict.compared_with) if verdict and verdict.compared_with is not None else None
+    reference = trial.proposal.route == "reference"
+    what = "the reference" if reference else "; ".join(_proposed(trial))
+    return {
+        "number": trial.number,
+        "status": _status(trial),
+        "kind": _kind(trial),
+        "score": _score(trial),
+        "what": _clean(what, 300),
+        "curve": _path(study.curves.get(trial.number, ())),
+        "facts": [(name, _clean(text, most)) for name, text in _facts(trial, before) if text],
+        "diffs": _diffs(trial, most),
+        "log": _tail(outcome.log_tail, most) if outcome else "",
+    }
+
+
+def _status(trial: Trial) -> str:
+    if trial.outcome is None:
+        return "running"
+    if trial.outcome.status != "completed":
+        return trial.outcome.status.replace("_", " ")
+    return trial.verdict.decision if trial.verdict else "completed"
+
+
+def _kind(trial: Trial) -> str:
+    status = _status(trial)
+    if status in ("kept", "reference"):
+        return " kept"
+    return "" if status in ("reverted", "running", "completed") else " failed"
+
+
+def _proposed(trial: Trial) -> list[str]:
+    said = [f"{key} = {value:g}" if isinstance(value, float) else f"{key} = {value}" for key, value in sorted(trial.proposal.overrides.items())]
+    return said + [f"edits {path}" for path in sorted({edit.path for edit in trial.proposal.edits})]
+
+
+def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
+    proposal, outcome, verdict = trial.proposal, trial.outcome, trial.verdict
+    facts = [
+        ("hypothesis", proposal.hypothesis),
+        ("expected", proposal.expected_effect),
+        ("proposed", "; ".join(_proposed(trial))),
+        ("origin", ", ".join(filter(None, (proposal.category, proposal.phase, f"by {proposal.route}" if proposal.route else "")))),
+    ]
+    if outcome:
+        facts.append(("outcome", ": ".join(filter(None, (outcome.status.replace("_", " "), outcome.reason)))))
+        facts.append(("measured", ", ".join(f"{m.score:.5g} (seed {m.seed}, fold {m.fold})" for m in outcome.measurements)))
+    if verdict:
+        said = [verdict.reason]
+        said += [f"probability of a gain {verdict.probability:.2f}"] if verdict.probability is not None else []
+        said += [f"{verdict.delta:+.4g} against trial {before.number}"] if verdict.delta is not None and before else []
+        facts.append(("decision", ", ".join(filter(None, [verdict.decision, *said]))))
+    cost = f"{duration(trial.charges.seconds)}, {trial.charges.runs} runs"
+    return [*facts, ("charged", cost + (f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""))]
+
+
+def _changes(study: Study, trial: Trial, before: Trial) -> list[str]:
+    return changes(trial, before, study.spec.details.get("reference", {}))
+
+
+def _diffs(trial: Trial, most: int) -> list[list[tuple[str, str]]]:
+    """Each edit's lines with their CSS class."""
+    found = []
+    for edit in trial.proposal.edits:
+        text = _clean(diff(edit), most, lines=True)
+        found.append([(_line_kind(line), line) for line in text.split("\n")])
+    return found
+
+
+def _line_kind(line: str) -> str:
+    if line.startswith(("+++", "---")):
+        return ""
+    return "add" if line.startswith("+") else "remove" if line.startswith("-") else ""
+
+
+def _path(curve: Curve) -> str:
+    """A polyline in a box of 120 by 26, y downwards."""
+    if len(curve) < 2:
+        return ""
+    steps, losses = [step for step, _ in curve], [loss for _, loss in curve]
+    width, low, high = (steps[-1] - steps[0]) or 1.0, min(losses), max(losses)
+    height = (high - low) or 1.0
+    points = (
+        f"{120 * (step - steps[0]) / width:.0f} {2 + 22 * (high - loss) / height:.0f}" for step, loss in curve
+    )
+    return "M" + "L".join(points)
+
+
+def _score(trial: Trial) -> str:
+    return f"{trial.outcome.score:.5g}" if trial.outcome and trial.outcome.score is not None else ""
+
+
+def _relative(trial: Trial, before: Trial | None) -> str:
+    scores = [t.outcome.score for t in (trial, before) if t and t.outcome]
+    if len(scores) < 2 or not scores[0] or not scores[1]:
+        return ""
+    return f"{100 * (scores[0] / scores[1] - 1):+.1f} %".replace("-", "−")
+
+
+def _clean(text: str, most: int, lines: bool = False) -> str:
+    """Printable text of at most `most` characters; the end is cut."""
+    shown = CONTROL.sub("", text if lines else " ".join(text.split()))
+    return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown) - most} characters more)"
+
+
+def _tail(text: str, most: int) -> str:
+    """The end of a log."""
+    shown = CONTROL.sub("", text)
+    return shown if len(shown) <= most else f"({len(shown) - most} characters before) …{shown[-most:]}"
+
+

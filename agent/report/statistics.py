@@ -1,0 +1,187 @@
+"""Groups of numbers go in (one number a study), tests, intervals and sample sizes come out. Pure functions.
+
+Everything here is for few observations: three to ten a group. So tests are exact where they can be, a p is
+never reported below what the group sizes allow, and intervals are widened for small groups.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Array = npt.NDArray[np.float64]
+
+# up to this many ways to deal the values into two groups are gone through one by one (10 and 10: 184,756)
+MOST_EXACT = 200_000
+MOST_STUDIES = 50
+
+
+@dataclass(frozen=True)
+class Test:
+    """permutation: the permutation test's p. welch: p of Welch's t-test. p: the larger of the two.
+
+    smallest: the least p that a permutation test of these group sizes can give.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    permutation: float
+    welch: float
+    smallest: float
+
+    @property
+    def p(self) -> float:
+        return max(self.permutation, self.welch)
+
+
+def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Test:
+    """Two-sided test that two groups have the same mean.
+
+    The permutation test is exact if both groups are alike in all but the mean. It errs too often where one
+    group does not vary at all (a searcher without chance in it): four values on one side of a constant are
+    no rarity (1 in 8), yet p = 2 / C(8, 4) = .029. Welch's t-test is right there and is right for normal
+    values in general. A difference is claimed only if both see it.
+    """
+    return Test(
+        permutation_p(first, second, seed), welch_p(first, second), smallest_p(len(first), len(second))
+    )
+
+
+def permutation_p(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p: twice the smaller share of dealings whose mean difference is at least the observed one.
+
+    Exact up to MOST_EXACT dealings; beyond, 9,999 random ones and (hits + 1) / (9,999 + 1) (Phipson and
+    Smyth 2010). NaN if a group is empty.
+    """
+    if not len(first) or not len(second):
+        return math.nan
+    pooled, size = np.array([*first, *second], dtype=np.float64), len(first)
+    if math.comb(len(pooled), size) <= MOST_EXACT:
+        sums, extra = pooled[_dealings(len(pooled), size)].sum(axis=1), 0
+    else:
+        random = np.random.default_rng(seed)
+        order = random.random((9_999, len(pooled))).argsort(axis=1)[:, :size]
+        sums, extra = pooled[order].sum(axis=1), 1
+    observed = pooled[:size].sum()
+    # equal sums may differ in the last digits, by the order of addition
+    slack = 1e-9 * max(float(np.abs(pooled).sum()), 1e-300)
+    low, high = (sums <= observed + slack).sum() + extra, (sums >= observed - slack).sum() + extra
+    return min(1.0, 2 * float(min(low, high)) / (len(sums) + extra))
+
+
+@cache
+def _dealings(count: int, size: int) -> npt.NDArray[np.intp]:
+    return np.array(list(itertools.combinations(range(count), size)), dtype=np.intp)
+
+
+def welch_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p of Welch's t-test; 1 where the groups are the same constant, 0 for different constants.
+
+    t = difference / sqrt(e1 + e2) with e = variance / n, and Satterthwaite's degrees of freedom,
+    (e1 + e2)^2 / (e1^2 / (n1 - 1) + e2^2 / (n2 - 1)). 1 with fewer than two values in a group.
+    """
+    if len(first) < 2 or len(second) < 2:
+        return 1.0
+    difference = float(np.mean(first) - np.mean(second))
+    errors = [float(np.var(group, ddof=1)) / len(group) for group in (first, second)]
+    if math.sqrt(sum(errors)) <= 1e-12 * max(1.0, abs(float(np.mean(first)))):
+        return 1.0 if abs(difference) <= 1e-9 * max(1.0, abs(float(np.mean(first)))) else 0.0
+    below = sum(error**2 / (len(g) - 1) for error, g in zip(errors, (first, second), strict=True))
+    freedom = sum(errors) ** 2 / below
+    return 2 * float(stats.t.sf(abs(difference) / math.sqrt(sum(errors)), freedom))
+
+
+def smallest_p(first: int, second: int) -> float:
+    """The least two-sided p that groups of these sizes can reach: 2 / C(n + m, n); 3 and 3: 0.1."""
+    return min(1.0, 2 / math.comb(first + second, first)) if first and second else 1.0
+
+
+def studies_needed(alpha: float, comparisons: int = 1) -> int:
+    """Smallest size of both groups at which p can reach `alpha` after Holm's correction."""
+    return next(n for n in itertools.count(2) if smallest_p(n, n) * comparisons <= alpha)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number (Holm 1979): the smallest times m, the next times m - 1, …
+
+    Each is at least the one before it and at most 1. Controls the chance of any false claim in the family.
+    """
+    corrected, before = [0.0] * len(values), 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        before = max(before, min(1.0, (len(values) - rank) * values[index]))
+        corrected[index] = before
+    return corrected
+
+
+def bootstrap(
+    first: Sequence[float],
+    second: Sequence[float] | None = None,
+    level: float = 0.95,
+    draws: int = 4_000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Interval of mean(first) - mean(second), or of mean(first): an expanded percentile bootstrap.
+
+    Groups are resampled apart. The plain percentile interval of n values is too narrow by
+    sqrt((n - 1) / n) and uses normal quantiles where t's are due; its levels are therefore moved to
+    Phi(-sqrt(n / (n - 1)) t[n - 1]) (Hesterberg 2015, "What teachers should know about the bootstrap",
+    section 5.3). Measured coverage of 95 % for two normal groups (tests/agent/report): 3 and 3 about 90 %,
+    5 and 5 about 95 %. None for groups of fewer than three: two values say nothing of their spread.
+    """
+    groups = [np.asarray(group, dtype=np.float64) for group in (first, second) if group is not None]
+    if min(len(group) for group in groups) < 3:
+        return None
+    random, total = np.random.default_rng(seed), np.zeros(draws)
+    for sign, group in zip((1.0, -1.0), groups, strict=False):
+        chosen = random.integers(0, len(group), size=(draws, len(group)))
+        total += sign * group[chosen].mean(axis=1)
+    size = min(len(group) for group in groups)
+    freedom = sum(len(group) for group in groups) - len(groups)
+    tail = stats.norm.cdf(math.sqrt(size / (size - 1)) * stats.t.ppf((1 - level) / 2, freedom))
+    low, high = np.quantile(total, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def power(effect: float, deviation: float, size: int, alpha: float, simulations: int = 400) -> float:
+    """Chance that a permutation test finds `effect` between two normal groups of `size` at level `alpha`."""
+    random = np.random.default_rng(size)
+    data = random.normal(0.0, deviation, size=(simulations, 2 * size))
+    data[:, :size] += effect
+    if math.comb(2 * size, size) <= 1_000:
+        chosen, extra = _dealings(2 * size, size), 0
+    else:
+        chosen, extra = random.random((999, 2 * size)).argsort(axis=1)[:, :size], 1
+    member = np.zeros((len(chosen), 2 * size))
+    np.put_along_axis(member, chosen, 1.0, axis=1)
+    sums, observed = data @ member.T, data[:, :size].sum(axis=1, keepdims=True)
+    slack = 1e-9 * deviation
+    hits = np.minimum((sums >= observed - slack).sum(axis=1), (sums <= observed + slack).sum(axis=1))
+    return float((2 * (hits + extra) / (len(chosen) + extra) <= alpha).mean())
+
+
+def studies_for_power(effect: float, deviation: float, alpha: float, wanted: float = 0.8) -> int | None:
+    """Studies a group that find `effect` with chance `wanted`, by simulation; None if over MOST_STUDIES."""
+    low, high = studies_needed(alpha), MOST_STUDIES
+    if effect == 0 or (deviation > 0 and power(effect, deviation, high, alpha) < wanted):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if deviation == 0 or power(effect, deviation, middle, alpha) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def pooled_deviation(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation within groups; None without a group of two or more."""
+    squares = sum(float(np.var(group)) * len(group) for group in groups if len(group) > 1)
+    freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
+    return math.sqrt(squares / freedom) if freedom else None

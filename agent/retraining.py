@@ -1,0 +1,211 @@
+"""A recipe of an ended study goes in; it is trained again, on other seeds, data or code, and judged on the host.
+
+Confirmation and ablation stand on this. What they measure is no part of the search, and charged apart from it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from agent.codec import from_json, to_json
+from agent.composition import composed, reference_leaves
+from agent.git import Git, common_dir
+from agent.ledger import StudyLedger
+from agent.records import Charges, Measurement, Trial, Value
+from agent.runner import Run, Runner, Sealed
+from agent.sandbox import Limits, Sandbox
+from agent.study import run_environment, seal
+from agent.task import Task
+from agent.validation import validate
+
+Measured = dict[tuple[int, int], Measurement]
+
+
+class RetrainingError(RuntimeError):
+    """These studies cannot be confirmed or taken apart like this; the message says why and what to do."""
+
+
+class Stopped(RuntimeError):
+    """Ctrl-C: what was measured is in the ledger, and the same command goes on from there."""
+
+
+@dataclass
+class Retraining:
+    """Where recipes are trained again. root: the checkout. runs: a folder for each study. vault: sealed data."""
+
+    task: Task
+    sandbox: Sandbox
+    limits: Callable[[float], Limits]
+    environment: Mapping[str, str]
+    runs: Path
+    vault: Path
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def of(self, ledger: StudyLedger) -> Bench:
+        """The same for one study, on the folds it was searched on. Raises RetrainingError."""
+        reference = reference_of(ledger)
+        if reference is None or reference.outcome is None:
+            raise RetrainingError(f"study {ledger.name} has no reference yet: run it first")
+        if ledger.spec.task != self.task.name:
+            raise RetrainingError(
+                f"study {ledger.name} is of task {ledger.spec.task}: task={ledger.spec.task}"
+            )
+        base = ledger.spec.details.get("base")
+        if base is not None and tuple(base) != self.task.base:
+            raise RetrainingError(
+                f"study {ledger.name} started from {' '.join(base)}, not {' '.join(self.task.base)}: set task.base"
+            )
+        folds = tuple(dict.fromkeys(item.fold for item in reference.outcome.measurements))
+        task = replace(self.task, folds=folds, early_folds=min(self.task.early_folds, len(folds)))
+        return Bench(self, ledger, task, reference)
+
+
+@dataclass
+class Bench:
+    """One study's recipes, to be trained again."""
+
+    room: Retraining
+    ledger: StudyLedger
+    task: Task
+    reference: Trial
+    _sealed: Mapping[int, Sealed] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.room.runs / self.ledger.name
+
+    def code(self, commit: str) -> Path:
+        """The files of a commit, without git's own; made once, whole or not at all."""
+        target = self.folder / "code" / commit[:16]
+        if not target.is_dir():
+            unfinished = target.with_name(f"{target.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            archive = unfinished.with_suffix(".tar")
+            Git(common_dir(self.room.task.root))("archive", "--output", str(archive), commit)
+            with tarfile.open(archive) as tar:
+                tar.extractall(unfinished, filter="data")
+            archive.unlink()
+            (unfinished / ".git").mkdir()  # the runner hides what it finds there
+            unfinished.rename(target)
+        return target
+
+    def arguments(self, code: Path, overrides: Mapping[str, Value], factor: float = 1.0) -> tuple[str, ...]:
+        """The command line of a recipe under `factor` times the budget. Raises Rejected."""
+        task = self.task.at(code)
+        longer = {
+            key: round(factor * int(overrides.get(key, reference_leaves(task)[key]) or 0))
+            for key in task.longer
+        }
+        return validate(task, overrides, longer if factor != 1 else {}).arguments
+
+    def train(
+        self,
+        code: Path,
+        arguments: tuple[str, ...],
+        seed: int,
+        fold: int,
+        name: str,
+        factor: float = 1.0,
+        sealed: Sealed | None = None,
+    ) -> Run:
+        """One run, in runs/<study>/<name>, under `factor` times the search budget; `sealed`: not a fold's data.
+
+        Raises Stopped.
+        """
+        if not self._sealed and sealed is None:
+            self._sealed = seal(self.task.at(self.code(self.reference.commit)), self.room.vault)
+        budget = self.ledger.spec.budget
+        runner = Runner(
+            task=self.task.at(code),
+            sandbox=self.room.sandbox,
+            limits=self.room.limits,
+            budget=replace(budget, seconds=budget.seconds * factor),
+            sealed=self._sealed if sealed is None else {fold: sealed},
+            environment=self.room.environment,
+        )
+        folder = self.folder / name
+        run = runner.run(code, arguments, seed=seed, fold=fold, folder=folder, stop=self.room.stop)
+        if run.status == "interrupted":
+            raise Stopped("stopped; the same command goes on from here")
+        return run
+
+    def sealed_test(self) -> Sealed:
+        """The final training's data: everything to learn from, the test set to embed."""
+        task = self.task.at(self.code(self.reference.commit))
+        self.room.vault.mkdir(parents=True, exist_ok=True)
+        folder, key = task.function("seal_test")(composed(task), self.room.vault)
+        return Sealed(Path(folder).resolve(), Path(key).resolve())
+
+
+def open_retraining(config: DictConfig, root: Path) -> Retraining:
+    """From the settings of a sweep. Raises SandboxUnavailable, TaskError."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    sandbox: Sandbox = instantiate(config.sandbox.backend)
+    sandbox.check()
+    return Retraining(
+        task=Task.from_mapping(plain["task"], root, where="task"),
+        sandbox=sandbox,
+        limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
+        environment=run_environment(plain["executor"]["threads"]),
+        runs=root / plain["runs"],
+        vault=root / plain["vault"],
+    )
+
+
+def reference_of(ledger: StudyLedger) -> Trial | None:
+    """The trial that the study starts from, once it has been measured."""
+    found = (t for t in ledger.trials() if t.verdict and t.verdict.decision == "reference")
+    return next(found, None)
+
+
+def lineage(ledger: StudyLedger) -> list[Trial]:
+    """The kept trials that lead to the recipe, the reference first: each was laid over the one before."""
+    known, trial = {trial.number: trial for trial in ledger.trials()}, ledger.best()
+    steps: list[Trial] = []
+    while trial is not None and trial not in steps:
+        steps.append(trial)
+        before = trial.verdict.compared_with if trial.verdict else None
+        trial = None if before is None else known.get(before)
+    return steps[::-1]
+
+
+def confirmed(ledger: StudyLedger, trial: int, factor: float) -> Measured:
+    """(seed, fold) -> what confirmation has measured of a trial, under `factor` times the search budget."""
+    found = (e for e in ledger.events() if e["event"] == "confirmed" and e["trial"] == trial)
+    return read_measurements(
+        item for e in found if e["budget_factor"] == factor for item in e["measurements"]
+    )
+
+
+def read_measurements(items: Iterable[Any]) -> Measured:
+    """Measurements as events hold them, by seed and fold; the first of each."""
+    measured: Measured = {}
+    for data in items:
+        item = from_json(Measurement, data)
+        measured.setdefault((item.seed, item.fold), item)
+    return measured
+
+
+def charge(run: Run) -> Charges:
+    """What one run costs."""
+    return Charges(run.seconds, run.train_seconds, 0.0, 1)
+
+
+def failure(run: Run, seed: int, fold: int) -> dict[str, Any]:
+    """A run that gave no score, as events hold it."""
+    return {"seed": seed, "fold": fold, "status": run.status, "reason": run.reason}
+
+
+def as_json(run: Run) -> list[Any]:
+    """The run's measurement, if it has one, as events hold it."""
+    return [] if run.measurement is None else [to_json(run.measurement)]

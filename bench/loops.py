@@ -1,0 +1,124 @@
+"""train.py's own loop and a bare one on the same steps: a workload goes in, seconds of each lap come out.
+
+Both run in one process and take turns every few steps, so that what else happens on the machine hits both.
+"""
+
+from __future__ import annotations
+
+from eclip import torchvision_fix  # noqa: F401  # isort: skip
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from bench.workload import Workload
+from eclip.config import Settings
+from eclip.data.datamodule import StepBatches
+from eclip.lightning_module import ECLIPModule
+from eclip.training import build_module, half_precision, on_gpu, train_fold
+
+Seconds = list[float]
+
+
+def device_of(settings: Settings) -> torch.device:
+    return torch.device("cuda" if on_gpu(settings.trainer) else "cpu")
+
+
+def settled(device: torch.device) -> float:
+    """The time, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class BareLoop:
+    """The ceiling: forward, loss, backward, clip, fused AdamW; inputs of a lap lie on the device, ready.
+
+    No Lightning, no data, no augmentation, no schedule, no curve. The model, the precision and the inputs
+    of every step (expert batches included) are those of train.py.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        settings = workload.settings
+        self.device = device_of(settings)
+        self.module = build_module(settings, workload.data, None).to(self.device).train()
+        self.optimizer = self.module.configure_optimizers()
+        size = settings.trainer.batch_size * settings.trainer.accumulate
+        self.batches = StepBatches(workload.data, size, self.module.seed, device=self.device)
+        self.half = half_precision(settings.trainer)
+        self.inputs: list[dict[str, Any]] = []
+
+    def load(self, steps: range) -> None:
+        """The inputs of these steps, as train.py's module makes them."""
+        self.inputs = [self._inputs(step) for step in steps]
+
+    def _inputs(self, step: int) -> dict[str, Any]:
+        batch = {key: value.to(self.device) for key, value in self.batches.at(step).items()}
+        return self.module.inputs(batch, step, self.module.clock.share(step))
+
+    def run(self) -> None:
+        """A training step for each of the loaded inputs."""
+        for inputs in self.inputs:
+            self.step(inputs)
+
+    def step(self, inputs: dict[str, Any]) -> Tensor:
+        self.optimizer.zero_grad()
+        with autocast(self.device, self.half):
+            loss = self.module.objective(**self.module.model(**inputs))["loss"]
+        loss.backward()
+        self.module.clip()
+        self.optimizer.step()
+        return loss
+
+
+def autocast(device: torch.device, half: bool) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
+
+
+class Turns(L.Callback):
+    """Times laps of the Trainer's loop; after each, the rival runs the same steps. The first lap is warm-up."""
+
+    def __init__(self, rival: BareLoop, lap: int, laps: int) -> None:
+        self.rival, self.lap, self.laps = rival, lap, laps
+        self.trainer_seconds: Seconds = []
+        self.rival_seconds: Seconds = []
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._since = settled(self.rival.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = trainer.global_step
+        if done % self.lap:
+            return
+        self.trainer_seconds.append(settled(self.rival.device) - self._since)
+        self.rival.load(range(done - self.lap, done))
+        self.rival_seconds.append(timed(self.rival.run, self.rival.device))
+        if len(self.trainer_seconds) > self.laps:
+            trainer.should_stop = True
+        self._since = settled(self.rival.device)
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    began = settled(device)
+    run()
+    return settled(device) - began
+
+
+def train_in_turns(workload: Workload, lap: int, laps: int) -> tuple[Seconds, Seconds]:
+    """Seconds of `laps` laps of `lap` steps each: (train_fold with Lightning, callbacks and bar; bare loop)."""
+    module: ECLIPModule = build_module(workload.settings, workload.data, None)
+    turns = Turns(BareLoop(workload), lap, laps)
+    with tempfile.TemporaryDirectory() as folder:
+        console = Console(stderr=True)
+        train_fold(module, workload.settings, workload.data, Path(folder), console, callbacks=[turns])
+    return turns.trainer_seconds[1:], turns.rival_seconds[1:]

@@ -1,0 +1,151 @@
+"""Overrides go in, every figure of one machine comes out."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench import device as devices
+from bench import evaluation, packing, startup
+from bench.figures import Figure
+from bench.loops import BareLoop, Seconds, device_of, train_in_turns
+from bench.plain import PlainLoop
+from bench.workload import Workload
+from eclip.training import half_precision
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Everything that is measured on one workload."""
+
+    workload: Workload
+    device: torch.device
+
+    @classmethod
+    def of(cls, overrides: Sequence[str], folder: Path) -> Suite:
+        for chatty in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        workload = Workload.prepare(overrides, folder)
+        if workload.settings.trainer.threads is not None:
+            torch.set_num_threads(workload.settings.trainer.threads)
+        return cls(workload, device_of(workload.settings))
+
+    @property
+    def machine(self) -> str:
+        return devices.machine(self.device)
+
+    @property
+    def work(self) -> str:
+        settings = self.workload.settings
+        return f"{settings.model.name}, batch {settings.trainer.batch_size}"
+
+    def measure(self, lap: int, laps: int, repeats: int) -> list[Figure]:
+        """`laps` of `lap` steps for the loops; `repeats` of the rest."""
+        return [*self.steps(lap, laps), *self.start(repeats), self.packing(repeats), self.ranks(repeats)]
+
+    def steps(self, lap: int, laps: int) -> list[Figure]:
+        """Steps a second of the three loops, and what share of the device's peak that is."""
+        ours, bare, plain = self._in_turns(lap, laps)
+        rate, ceiling, floor = (lap / statistics.median(seconds) for seconds in (ours, bare, plain))
+        to_bare = statistics.median(b / o for o, b in zip(ours, bare, strict=True))
+        goal = "6" if self.device.type == "cuda" else "2"
+        return [
+            Figure(
+                "train.py, bare loop",
+                f"{rate:.2f} steps/s",
+                f"{ceiling:.2f} steps/s",
+                to_bare,
+                "0.95",
+                "train_to_bare",
+            ),
+            Figure(
+                "train.py, plain loop",
+                f"{rate:.2f} steps/s",
+                f"{floor:.2f} steps/s",
+                rate / floor,
+                goal,
+                "train_to_plain",
+            ),
+            self._flops(rate),
+        ]
+
+    def _in_turns(self, lap: int, laps: int) -> tuple[Seconds, Seconds, Seconds]:
+        """Some laps of train.py and the bare loop, some of the plain one, and so on: its workers must not run
+        beside the others."""
+        ours: Seconds = []
+        bare: Seconds = []
+        plain: Seconds = []
+        rounds = 3
+        for _ in range(rounds):
+            trained, rival = train_in_turns(self.workload, lap, -(-laps // rounds))
+            ours, bare = ours + trained, bare + rival
+            plain += PlainLoop(self.workload).seconds(lap, max(1, laps // rounds // 2))
+        return ours, bare, plain
+
+    def _flops(self, rate: float) -> Figure:
+        loop = BareLoop(self.workload)
+        loop.load(range(10))
+        flops = devices.flops_of(loop.run) / 10
+        peak, source = devices.peak_flops(self.device, half_precision(self.workload.settings.trainer))
+        return Figure(
+            f"model FLOP/s ({flops / 1e9:.1f} GFLOP a step; {source})",
+            f"{rate * flops / 1e9:.0f} GFLOP/s",
+            f"{peak / 1e9:.0f} GFLOP/s",
+            rate * flops / peak,
+        )
+
+    def start(self, repeats: int) -> list[Figure]:
+        """Of train.py in a process of its own, against a Python that only imports torch."""
+        spawns, imports = [], []
+        for _ in range(repeats):
+            imports.append(startup.bare_import())
+            with tempfile.TemporaryDirectory() as folder:
+                spawns.append(startup.spawn(self.workload, Path(folder), "trainer.max_steps=2"))
+        first = statistics.median(spawn.first_step for spawn in spawns)
+        floor = statistics.median(imports)
+        after = statistics.median(spawn.after for spawn in spawns)
+        memory = max(spawn.peak_bytes for spawn in spawns)
+        return [
+            Figure(
+                "command to first step, import of torch",
+                f"{first:.2f} s",
+                f"{floor:.2f} s",
+                floor / first,
+                "6 s",
+                "import_to_start",
+            ),
+            Figure("last step to exit, 200 candidates", f"{after:.2f} s"),
+            Figure("peak memory of train.py", f"{memory / 2**20:.0f} MiB"),
+        ]
+
+    def packing(self, repeats: int) -> Figure:
+        pairs = [
+            (packing.pack_rate(self.workload), packing.decode_rate(self.workload)) for _ in range(repeats)
+        ]
+        pack, decode = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+        size = self.workload.settings.model.image_size
+        return Figure(
+            f"pack at {size} px, one thread that decodes",
+            f"{pack:.0f} prints/s",
+            f"{decode:.0f} prints/s",
+            pack / decode,
+            key="pack_to_decode",
+        )
+
+    def ranks(self, repeats: int) -> Figure:
+        width = self.workload.settings.model.projection.dim
+        ours, argsort = evaluation.evaluation_seconds(width, repeats)
+        return Figure(
+            f"scores of {evaluation.CANDIDATES} x {width}, argsort",
+            f"{1000 * ours:.0f} ms",
+            f"{1000 * argsort:.0f} ms",
+            argsort / ours,
+            "50 ms",
+            "scores_to_argsort",
+        )

@@ -1,0 +1,60 @@
+"""What each kept change of a recipe is worth in the end; `python scripts/ablate.py studies=[tpe-cpu-0]`."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
+
+import signal
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from agent.ablation import Ablation, Effect, keep_rates
+from agent.campaign import studies_of
+from agent.ledger import StudyLedger
+from agent.retraining import open_retraining
+from agent.sandbox import SandboxUnavailable
+from agent.study import open_ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="ablate")
+def main(config: DictConfig) -> None:
+    """Takes every study's recipe apart and shows what its changes are worth."""
+    settings = config.ablate
+    try:
+        room = open_retraining(config, ROOT)
+        signal.signal(signal.SIGINT, lambda *_: room.stop.set())
+        ledgers = studies_of(config, open_ledger(config, ROOT))
+        found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
+    except (SandboxUnavailable, ValueError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    for ledger in ledgers:
+        show(ledger, found[ledger.name])
+
+
+def show(ledger: StudyLedger, effects: list[Effect]) -> None:
+    """Effects, the greatest first, and what share of each phase's and category's proposals was kept."""
+    console = Console()
+    table = Table("change", "trial", "effect", "95 % interval", "", title=ledger.name, box=None)
+    for effect in sorted(effects, key=lambda effect: -effect.mean):
+        verdict = "helps" if effect.needed else "hurts" if effect.high < 0 else "not shown to help"
+        interval = f"{effect.low:+.4f} to {effect.high:+.4f}"
+        table.add_row(effect.change, str(effect.trial), f"{effect.mean:+.4f}", interval, verdict)
+    console.print(table)
+    for by in ("phase", "category"):
+        rates = keep_rates(ledger.trials(), by)
+        shown = ", ".join(f"{name} {kept} of {tried}" for name, (kept, tried) in sorted(rates.items()))
+        console.print(f"kept by {by}: {shown}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Prints how fast train.py is against a bare loop and a plain one, how soon it starts, packs and evaluates.
+
+    python scripts/bench_train.py                     what `make bench` runs, some minutes
+    python scripts/bench_train.py --check             fails where a ratio lost a tenth of the recorded one
+    python scripts/bench_train.py --record            keeps this machine's ratios
+    python scripts/bench_train.py model=eclip_vits model.pretrained=false model.tokenizer=wordpiece
+
+Words that hold a `=` are Hydra overrides of train.py. Everything is measured in turns, medians are shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+import argparse
+
+from rich.console import Console
+
+from eclip import entry  # noqa: F401  # isort: skip (before torch: OpenMP waits here as it does in train.py)
+
+from bench import figures
+from bench.suite import Suite
+
+RECORDED = ROOT / "scripts" / "bench_recorded.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--lap", type=int, default=10, help="steps until the loops take turns")
+    parser.add_argument("--laps", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3, help="of start, pack and evaluation")
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "bench", help="for prints and packs")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    chosen = parser.parse_args()
+    console = Console(width=max(100, Console().width))
+    suite = Suite.of(chosen.overrides, chosen.folder)
+    measured = suite.measure(chosen.lap, chosen.laps, chosen.repeats)
+    console.print(figures.table(measured, f"{suite.machine}: {suite.work}"))
+    ratios = figures.ratios_of(measured)
+    key = f"{suite.machine}: {suite.work}"
+    if chosen.record:
+        figures.record(RECORDED, key, ratios)
+    return check(console, key, ratios) if chosen.check else 0
+
+
+def check(console: Console, key: str, ratios: figures.Ratios) -> int:
+    """Exit status: 1 for a loss, 2 where nothing is recorded to compare with."""
+    known = figures.recorded(RECORDED, key)
+    if known is None:
+        console.print(f"nothing is recorded for {key}: run with --record first")
+        return 2
+    lost = figures.losses(ratios, known)
+    console.print("\n".join(lost) or f"no ratio lost more than {figures.ALLOWED_LOSS:.0%}")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
