@@ -19,10 +19,11 @@ from omegaconf import DictConfig
 
 from agent.composition import composed_file
 from agent.ledger import Ledger, StudyLedger
-from agent.loop import Loop, SearcherStopped
+from agent.loop import Loop
 from agent.observers import Observer
 from agent.records import Proposal, Trial, Verdict
 from agent.retraining import reference_of
+from agent.searchers.base import SearcherStopped
 from agent.study import open_study
 from agent.validation import validate
 
