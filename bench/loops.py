@@ -5,7 +5,7 @@ Both run in one process and take turns every few steps, so that what else happen
 
 from __future__ import annotations
 
-from eclip import torchvision_fix  # noqa: F401  # isort: skip
+from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import contextlib
 import tempfile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclip import torchvision_fix  # noqa: F401  # isort: skip
+from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import logging
 from pathlib import Path

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Literal
 
-from eclip import torchvision_fix  # noqa: F401  # isort: skip
+from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import numpy as np
 import numpy.typing as npt

@@ -1,0 +1,48 @@
+"""Import Lightning without what it drags in: import this module before `lightning` or `torchmetrics`.
+
+torchmetrics (which Lightning imports) imports every optional package that it finds installed: scipy.signal,
+matplotlib (whose font cache is built anew in each sandboxed run), transformers, torchvision. Nothing here uses
+them through it, so they are hidden from it while it is imported: a run starts a third sooner.
+Measured figures: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from typing import Any
+
+from lightning_utilities.core import imports as probes
+
+HIDDEN = frozenset({"matplotlib", "scipy", "torchvision", "transformers"})
+
+
+@contextmanager
+def hidden_packages() -> Iterator[None]:
+    """Inside, Lightning's and torchmetrics' probes for optional packages do not find those of HIDDEN."""
+    version, find_spec = probes._version, probes.find_spec
+    probes._version = _hiding(version, PackageNotFoundError)
+    probes.find_spec = _hiding(find_spec, ModuleNotFoundError)
+    probes.package_available.cache_clear()
+    try:
+        yield
+    finally:
+        probes._version, probes.find_spec = version, find_spec
+        probes.package_available.cache_clear()
+
+
+def _hiding(probe: Callable[..., Any], error: type[Exception]) -> Callable[..., Any]:
+    def probed(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] in HIDDEN:
+            raise error(name)
+        return probe(name, *rest)
+
+    return probed
+
+
+if "torchmetrics" not in sys.modules:
+    with hidden_packages():
+        import lightning.pytorch
+        import torchmetrics  # noqa: F401
