@@ -172,9 +172,7 @@ class Campaign:
         return self.sign * math.expm1(self.sign * gain) if self.scale == "log" else gain
 
 
-def load(
-    ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score"
-) -> Campaign:
+def load(ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score") -> Campaign:
     """The named studies as they are now. Raises LedgerError for a name that is not there."""
     return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
 

@@ -11,7 +11,6 @@ from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair
 from agent.report.evidence import count, judge
 from agent.report.statistics import pooled_deviation, smallest_p, studies_for_power, studies_needed
 
-
 SPACE = "\u00a0"  # a number and its unit stay on one line
 LONGER = 4.0  # times the training time of the search
 # so many pairs of searchers get a sentence each
@@ -105,7 +104,9 @@ def _pair_sentences(campaign: Campaign, found: list[Pair]) -> list[str]:
     rest = [pair for pair in found if pair.difference and pair.interval and not pair.better]
     if rest:
         most = max(rest, key=lambda pair: abs(pair.difference or 0.0))
-        told.append(f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}.")
+        told.append(
+            f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}."
+        )
     if not any(_possible(pair, len(found)) for pair in found):
         sizes = max(found, key=lambda pair: smallest_p(*map(len, pair.values)) * -1).values
         told.append(_too_few(*map(len, sizes), len(found)))
@@ -133,7 +134,9 @@ def _seen(campaign: Campaign, pair: Pair) -> str:
 
 def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
     if pair.difference is None or pair.p is None or pair.test is None:
-        return f"{pair.first} and {pair.second}: fewer than two confirmed studies each, so nothing can be said."
+        return (
+            f"{pair.first} and {pair.second}: fewer than two confirmed studies each, so nothing can be said."
+        )
     text = f"{_seen(campaign, pair)}, p = {pair.p:.3f}"
     text += f" after correction for {comparisons} comparisons" if comparisons > 1 else ""
     if pair.better:
@@ -155,8 +158,12 @@ def _how_many(pair: Pair, comparisons: int) -> str:
         return "They do not differ at all."
     needed = studies_for_power(abs(pair.difference), deviation, ALPHA / comparisons)
     if needed is None:
-        return "If the true difference is what was seen, more than 50 studies each would be needed to show it."
-    return f"If the true difference is what was seen, {needed} studies each would show it in four cases of five."
+        return (
+            "If the true difference is what was seen, more than 50 studies each would be needed to show it."
+        )
+    return (
+        f"If the true difference is what was seen, {needed} studies each would show it in four cases of five."
+    )
 
 
 def _interval(campaign: Campaign, pair: Pair) -> str:
@@ -190,7 +197,9 @@ def _longer(campaign: Campaign) -> list[str]:
     reference = campaign.level(campaign.reference_confirmed(LONGER))
     winners = [(s, s.winner.number) for s in campaign.studies if s.winner and s.winner != s.reference]
     levels = [campaign.level(study.confirmed(number, LONGER)) for study, number in winners]
-    held = [campaign.gain(level, reference) for level in levels if level is not None and reference is not None]
+    held = [
+        campaign.gain(level, reference) for level in levels if level is not None and reference is not None
+    ]
     if not held:
         return []
     whose = "the winner is" if len(held) == 1 else f"{len(held)} winners are on average"
@@ -213,7 +222,9 @@ def _charges(campaign: Campaign, found: list[Pair]) -> list[str]:
     cut = [f"{pair.first} and {pair.second}" for pair in found if pair.limit]
     open_ = [f"{pair.first} and {pair.second}" for pair in found if pair.only]
     said = f"; {_list(cut)} are compared at equal seconds" if cut else ""
-    said += f"; {_list(open_)} at their ends, where only the thriftier one can be called better" if open_ else ""
+    said += (
+        f"; {_list(open_)} at their ends, where only the thriftier one can be called better" if open_ else ""
+    )
     return [f"{text}{said}."]
 
 

@@ -14,7 +14,7 @@ from agent.noise import NoisePrior, estimate
 from agent.records import Measurement, Trial
 from agent.report import published
 from agent.report.campaign import Campaign, Study
-from agent.report.figures.style import Theme, canvas, panel, texts
+from agent.report.figures.style import Theme, canvas, fitted, panel, texts
 from agent.report.lineage import changes, lineage
 from agent.searchers.base import comparable_score
 
@@ -138,7 +138,16 @@ def _draw(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme) -
     notes = [f"× {len(found.failed)} failed"] if found.failed else []
     notes += [f"{beyond} beyond the edge"] if beyond else []
     if notes:
-        axes.text(0.995, 1.015, ", ".join(notes), size=8.5, color=theme.muted, ha="right", va="bottom", transform=axes.transAxes)
+        axes.text(
+            0.995,
+            1.015,
+            ", ".join(notes),
+            size=8.5,
+            color=theme.muted,
+            ha="right",
+            va="bottom",
+            transform=axes.transAxes,
+        )
 
 
 def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
@@ -159,7 +168,9 @@ def _numbers(axes: Axes, found: Dots, theme: Theme) -> None:
             place += down * 2 * dpi
         taken.append((x, place, half))
         data = to_data((x, place))
-        axes.text(data[0], data[1], str(number), size=8, color=theme.ink, ha="center", va="center", clip_on=False)
+        axes.text(
+            data[0], data[1], str(number), size=8, color=theme.ink, ha="center", va="center", clip_on=False
+        )
 
 
 def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: Dots, theme: Theme) -> None:
@@ -169,16 +180,31 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
     rows = _rows(campaign, study)
     shown = sorted(sorted(rows, key=lambda row: -row[3])[:MOST_NAMES])
     figure.text(left / width, (top + 0.06) / height, "kept", size=8.5, color=theme.muted, va="bottom")
-    figure.text((width - 0.18) / width, (top + 0.06) / height, "change", size=8.5, color=theme.muted, va="bottom", ha="right")
+    figure.text(
+        (width - 0.18) / width,
+        (top + 0.06) / height,
+        "change",
+        size=8.5,
+        color=theme.muted,
+        va="bottom",
+        ha="right",
+    )
     for index, (number, what, change, _) in enumerate(shown):
         y = (top - line * (index + 0.5)) / height
         style = {"size": 9, "va": "center", "color": theme.ink}
         figure.text((left + 0.24) / width, y, str(number), ha="right", **style)  # type: ignore[arg-type]
-        figure.text((left + 0.34) / width, y, _short(what, 40), **style)  # type: ignore[arg-type]
+        figure.text((left + 0.34) / width, y, fitted(what, 9, 2.2), **style)  # type: ignore[arg-type]
         figure.text((width - 0.18) / width, y, change, ha="right", **style)  # type: ignore[arg-type]
     if len(rows) > len(shown):
         y = (top - line * (len(shown) + 0.5)) / height
-        figure.text((left + 0.34) / width, y, f"and {len(rows) - len(shown)} smaller steps", size=9, color=theme.muted, va="center")
+        figure.text(
+            (left + 0.34) / width,
+            y,
+            f"and {len(rows) - len(shown)} smaller steps",
+            size=9,
+            color=theme.muted,
+            va="center",
+        )
 
 
 def _rows(campaign: Campaign, study: Study) -> list[tuple[int, str, str, float]]:
@@ -196,10 +222,6 @@ def _score(trial: Trial) -> float:
     assert trial.outcome is not None
     assert trial.outcome.score is not None
     return trial.outcome.score
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def _published(axes: Axes, reference: float, theme: Theme) -> None:

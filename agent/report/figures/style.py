@@ -18,6 +18,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
 
 # the first that is installed; DejaVu Sans comes with matplotlib
 FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
@@ -102,6 +103,22 @@ def texts(figure: Figure) -> None:
         assert isinstance(text, Text)
         text.set_fontfamily(font)
         text.set_parse_math(False)
+
+
+def fitted(text: str, size: float, inches: float) -> str:
+    """The text, cut with an ellipsis to `inches` at `size` points. One line, and no control characters."""
+    plain = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:200]
+    shown, most = plain, 72 * inches
+    while shown and text_width(shown, size) > most:
+        shown = f"{shown.removesuffix('…')[:-1].rstrip()}…" if len(shown) > 1 else ""
+    return shown
+
+
+def text_width(text: str, size: float) -> float:
+    """In points."""
+    font = font_manager.FontProperties(family=_font(), size=size)
+    width: float = TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
+    return width
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
