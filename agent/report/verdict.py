@@ -72,7 +72,7 @@ def _versus(
 
 def _possible(pair: Pair, comparisons: int) -> bool:
     """Whether these sizes could show a difference at all."""
-    return smallest_p(*map(len, pair.values)) * comparisons <= ALPHA
+    return smallest_p(len(pair.values[0]), len(pair.values[1])) * comparisons <= ALPHA
 
 
 def _alone(campaign: Campaign, ends: list[Final]) -> str:
@@ -108,8 +108,8 @@ def _pair_sentences(campaign: Campaign, found: list[Pair]) -> list[str]:
             f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}."
         )
     if not any(_possible(pair, len(found)) for pair in found):
-        sizes = max(found, key=lambda pair: smallest_p(*map(len, pair.values)) * -1).values
-        told.append(_too_few(*map(len, sizes), len(found)))
+        sizes = max(found, key=lambda pair: -smallest_p(len(pair.values[0]), len(pair.values[1]))).values
+        told.append(_too_few(len(sizes[0]), len(sizes[1]), len(found)))
     return told
 
 
@@ -148,7 +148,7 @@ def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
             "seconds have not been confirmed."
         )
     if not _possible(pair, comparisons):
-        return f"{text}. {_too_few(*map(len, pair.values), comparisons)}"
+        return f"{text}. {_too_few(len(pair.values[0]), len(pair.values[1]), comparisons)}"
     return f"{text}: no difference is shown. {_how_many(pair, comparisons)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from agent.report.best_so_far import Axis, Band, at, band, relative
 from agent.report.campaign import Campaign
@@ -89,15 +89,11 @@ def _unit(axis: Axis, end: float) -> tuple[float, str]:
     return (3600.0, "hours charged") if end >= 7200 else (60.0, "minutes charged")
 
 
-def _whole(end: float, factor: float):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
+def _whole(end: float, factor: float) -> FixedLocator:
     return FixedLocator([v * factor for v in MaxNLocator(8).tick_values(0, end) if v <= end * 1.01])
 
 
-def _ticks(low: float, high: float):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
+def _ticks(low: float, high: float) -> FixedLocator:
     return FixedLocator([v for v in MaxNLocator(6).tick_values(low, high) if v > 0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +45,8 @@ def dots(campaign: Campaign, study: Study) -> Dots | None:
     by_number = {trial.number: trial for trial in study.trials}
     done = [t for t in study.trials if t.outcome and t.outcome.status == "completed" and t.verdict]
     kept = {trial.number for trial in lineage(study)}
-    tried, early = [], []
+    tried: list[tuple[int, float]] = []
+    early: list[tuple[int, float]] = []
     for trial in done:
         assert trial.outcome is not None
         point = (trial.number, comparable_score(trial, by_number))
@@ -80,7 +82,8 @@ def staircase(campaign: Campaign, study: Study, theme: Theme, overlay: bool = Fa
     title = f"{study.name}: {found.reference:.4g} → {last:.4g} ({said})"
     count, kept = len(study.proposals), len(found.kept) - 1
     better = "lower" if campaign.sign < 0 else "higher"
-    subtitle = f"{campaign.metric} of {count} trials, {kept} kept; {better} is better; shaded: 95 % of the recipe's repeats"
+    subtitle = f"{campaign.metric} of {count} trials, {kept} kept; {better} is better"
+    subtitle += "; shaded: 95 % of the recipe's repeats"
     subtitle += "; rings: stopped early" if found.early else ""
     figure = canvas(theme, title, subtitle, width=10.0, height=max(4.6, 1.6 + 0.21 * min(kept, MOST_NAMES)))
     axes = panel(figure, theme, left=0.66, right=3.75)
@@ -209,7 +212,7 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
 
 def _rows(campaign: Campaign, study: Study) -> list[tuple[int, str, str, float]]:
     found, chain = [], lineage(study)
-    for before, trial in zip(chain, chain[1:], strict=False):
+    for before, trial in pairwise(chain):
         a, b = _score(before), _score(trial)
         share = 100 * (b / a - 1) if a else 0.0
         what = "; ".join(changes(trial, before, study.spec.details.get("reference", {}), short=True))
@@ -232,8 +235,6 @@ def _published(axes: Axes, reference: float, theme: Theme) -> None:
     axes.step([*x, end], [*y, y[-1]], where="post", gid="published", **style)  # type: ignore[arg-type]
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, y[-1] * 0.97), high)
-    # under its longest step, where the stairs of a study that is no faster are not
-    early = [i for i in range(1, len(x)) if x[i] < end / 2] or [len(x) - 1]
-    longest = max(early, key=lambda i: [*x, end][i + 1] - x[i])
-    said = {"size": 8.5, "color": theme.colour(4), "va": "top"}
-    axes.text(x[longest], y[longest] * 0.992, "published run, rescaled", **said)  # type: ignore[arg-type]
+    # the corner that stairs leave free
+    said = {"size": 8.5, "color": theme.colour(4), "va": "bottom", "transform": axes.transAxes}
+    axes.text(0.012, 0.02, "— published run, rescaled", **said)  # type: ignore[arg-type]

@@ -33,7 +33,8 @@ heads[0].click(); say.names = [...document.querySelectorAll("#studies tbody td:f
 document.querySelectorAll("details.study").forEach((one) => { one.open = true; });
 document.querySelector("button[data-open]").click();
 say.diffs = [...document.querySelectorAll("details.study")[0].querySelectorAll(".lineage details")].map((d) => d.open);
-const visible = () => [...document.querySelectorAll("details.study")[0].querySelectorAll(".trial")].filter((t) => t.offsetParent).length;
+const first = document.querySelector("details.study");
+const visible = () => [...first.querySelectorAll(".trial")].filter((trial) => trial.offsetParent).length;
 say.all = visible();
 document.querySelector('button[data-show="only-kept"]').click(); say.kept = visible();
 const axes = () => [...document.querySelectorAll(".axis")].filter((a) => a.offsetParent).map((a) => a.className);

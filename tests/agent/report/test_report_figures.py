@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -25,7 +26,7 @@ from agent.report.figures.race import race
 from agent.report.figures.staircase import staircase
 from agent.report.figures.style import THEMES, for_page, save, spread
 from agent.report.files import figures
-from agent.report.importance import importance
+from agent.report.importance import Importance, importance
 from tests.agent.report.synthetic import Kind, Maker, ablated, fill
 
 THEME = THEMES["light"]
@@ -130,7 +131,7 @@ def test_race(path: Path, campaign: Campaign, axis: str, searcher: str) -> None:
         expected = 100 * median(naive_at(curve, x) for curve in curves)
         assert naive_at(drawn, x) == pytest.approx(expected)
     band = artist(figure, f"band:{searcher}").get_paths()[0]
-    for (x, _), (after, _) in zip(drawn, drawn[1:], strict=False):
+    for (x, _), (after, _) in pairwise(drawn):
         middle = (x + after) / 2
         low, high = (100 * naive_quantile([naive_at(c, x) for c in curves], q) for q in (0.25, 0.75))
         edge = 0.02
@@ -350,6 +351,14 @@ def test_a_page_figure_has_no_colour_of_its_own(campaign: Campaign) -> None:
     assert "var(--series-1)" in text
     assert "#0a0b" not in text
     assert 'aria-label="a &quot;race&quot; &amp; more"' in text
+
+
+def test_a_page_figure_says_what_the_figure_says(campaign: Campaign) -> None:
+    """Long numbers in texts are not shortened, as those of paths are, and nothing in a text is replaced."""
+    figure = importance_bars([Importance("x 0.000123 #0a0b01 url(#a) $", 0.5, 0.1, 12)], THEMES["page"])
+    root = ElementTree.fromstring(for_page(figure, "salt", "label"))
+    said = {element.text for element in root.iter() if element.tag.endswith("text")}
+    assert "x 0.000123 #0a0b01 url(#a) $  (12)".replace("  ", " ") in said
 
 
 def test_spread_keeps_labels_apart() -> None:
