@@ -64,6 +64,8 @@ def _versus(
     if claims:
         said = [f"{name} searched better than {_list([b for a, b in claims if a == name])}" for name in best]
         return f"{'; '.join(said)}. Between the others no difference is shown."
+    if any(pair.only and pair.p is not None and pair.p <= ALPHA for pair in found):
+        return "No searcher is shown to be better at equal charges."
     if any(_possible(pair, len(found)) for pair in found):
         return "No searcher is shown to be better than another."
     fewest = min(min(map(len, pair.values)) for pair in found)
@@ -253,7 +255,8 @@ def duration(seconds: float | None) -> str:
 
 
 def _minus(value: float, form: str) -> str:
-    return f"{value:{form}}".replace("-", "−")
+    text = f"{value:{form}}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
 def _range(values: list[int]) -> str:

@@ -89,7 +89,7 @@ def staircase(campaign: Campaign, study: Study, theme: Theme, overlay: bool = Fa
     axes = panel(figure, theme, left=0.66, right=3.75)
     _scales(axes, campaign, found, max(t.number for t in study.trials), theme)
     if overlay:
-        _published(axes, found.reference, theme)
+        _published(axes, found.reference, last, theme)
     _draw(axes, campaign, found, max(t.number for t in study.trials), theme)
     _list(figure, axes, campaign, study, found, theme)
     texts(figure)
@@ -109,7 +109,9 @@ def _scales(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme)
     if campaign.scale == "log" and low > 0:
         axes.set_yscale("log")
     axes.yaxis.set_major_locator(
-        FixedLocator([v for v in MaxNLocator(7).tick_values(low, high) if low <= v <= high])
+        FixedLocator(
+            [v for v in MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= v <= high]
+        )
     )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -227,14 +229,17 @@ def _score(trial: Trial) -> float:
     return trial.outcome.score
 
 
-def _published(axes: Axes, reference: float, theme: Theme) -> None:
+def _published(axes: Axes, reference: float, last: float, theme: Theme) -> None:
     end = axes.get_xlim()[1]
     steps = [(n, ratio * reference) for n, ratio in published.staircase() if n <= end]
     x, y = _columns(steps)
     style = {"color": theme.colour(4), "lw": 1.2, "alpha": 0.9}
     axes.step([*x, end], [*y, y[-1]], where="post", gid="published", **style)  # type: ignore[arg-type]
     low, high = axes.get_ylim()
-    axes.set_ylim(min(low, y[-1] * 0.97), high)
-    # the corner that stairs leave free
-    said = {"size": 8.5, "color": theme.colour(4), "va": "bottom", "transform": axes.transAxes}
-    axes.text(0.012, 0.02, "— published run, rescaled", **said)  # type: ignore[arg-type]
+    axes.set_ylim(min(low, y[-1] * 0.93), high)
+    said = {"size": 8.5, "color": theme.colour(4)}
+    if y[-1] < last:
+        axes.text(end, y[-1] * 0.99, "published run, rescaled ", ha="right", va="top", **said)  # type: ignore[arg-type]
+    else:  # the corner that falling stairs leave free
+        corner = {"va": "bottom", "transform": axes.transAxes}
+        axes.text(0.012, 0.02, "— published run, rescaled", **said, **corner)  # type: ignore[arg-type]
