@@ -102,7 +102,7 @@ def _scales(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme)
     low, high = min(steps), max(steps)
     values = [score for _, score in [*found.tried, *found.early]]
     room = 0.35 * (high - low) or 0.1 * abs(high)
-    low = min([low, *(v for v in values if v > low - room)]) - 0.12 * room
+    low = min([low, *(v for v in values if v > low - room)]) - 0.3 * room
     high = max([high, *(v for v in values if v < high + room)]) + 0.5 * room
     axes.set_xlim(-0.015 * end - 0.4, end + 0.5)
     axes.set_ylim(low, high)
@@ -137,7 +137,7 @@ def _draw(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme) -
     axes.plot(found.failed, [top] * len(found.failed), "x", ms=4.5, mew=1.1, gid="failed", **style)  # type: ignore[arg-type]
     axes.step(x, y, where="post", color=colour, lw=1.8, gid="staircase")
     axes.plot(*_columns(found.kept), "o", ms=6, color=colour, mec=theme.surface, mew=1, gid="kept")
-    _numbers(axes, found, theme)
+    _numbers(axes, campaign, found, theme)
     axes.text(end, found.reference, "reference ", size=8.5, color=theme.muted, ha="right", va="bottom")
     beyond = sum(not bottom <= s <= top for _, s in [*found.tried, *found.early])
     notes = [f"× {len(found.failed)} failed"] if found.failed else []
@@ -159,18 +159,19 @@ def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [n for n, _ in points], [s for _, s in points]
 
 
-def _numbers(axes: Axes, found: Dots, theme: Theme) -> None:
+def _numbers(axes: Axes, campaign: Campaign, found: Dots, theme: Theme) -> None:
     """Trial numbers on the empty side of the stairs, each moved on until it is free of the others."""
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
     dpi = axes.get_figure().dpi / 72  # type: ignore[union-attr]
     taken: list[tuple[float, float, float]] = []
-    down = -1 if found.kept[-1][1] <= found.reference else 1
-    for number, score in found.kept[1:]:
+    for (_, before), (number, score) in pairwise(found.kept):
+        # a step that was kept for another reason than its mean may go up
+        side = campaign.sign if campaign.sign * (score - before) >= 0 else -campaign.sign
         x, y = to_pixels((number, score))
         half = 3.1 * len(str(number)) * dpi
-        place = y + down * 10 * dpi
+        place = y + side * 10 * dpi
         while any(abs(x - a) < half + c and abs(place - b) < 9.5 * dpi for a, b, c in taken):
-            place += down * 2 * dpi
+            place += side * 2 * dpi
         taken.append((x, place, half))
         data = to_data((x, place))
         axes.text(
@@ -230,16 +231,22 @@ def _score(trial: Trial) -> float:
 
 
 def _published(axes: Axes, reference: float, last: float, theme: Theme) -> None:
-    end = axes.get_xlim()[1]
-    steps = [(n, ratio * reference) for n, ratio in published.staircase() if n <= end]
-    x, y = _columns(steps)
+    """The published stairs; where a study gained far less, they leave by the bottom rather than press it flat."""
+    end, (low, high) = axes.get_xlim()[1], axes.get_ylim()
+    x, y = _columns([(n, ratio * reference) for n, ratio in published.staircase() if n <= end])
     style = {"color": theme.colour(4), "lw": 1.2, "alpha": 0.9}
     axes.step([*x, end], [*y, y[-1]], where="post", gid="published", **style)  # type: ignore[arg-type]
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, y[-1] * 0.93), high)
     said = {"size": 8.5, "color": theme.colour(4)}
-    if y[-1] < last:
+    corner = {"va": "bottom", "transform": axes.transAxes}
+    if reference - last < (reference - y[-1]) / 3:
+        axes.set_ylim(low, high)
+        leaves = next(place for place, value in zip(x, y, strict=True) if value < low)
+        text = f" published run, to {y[-1]:.4g}"
+        corner["transform"] = axes.get_xaxis_transform()
+        axes.text(leaves, 0.02, text, **said, **corner)  # type: ignore[arg-type]
+    elif y[-1] < last:
+        axes.set_ylim(min(low, y[-1] * 0.93), high)
         axes.text(end, y[-1] * 0.99, "published run, rescaled ", ha="right", va="top", **said)  # type: ignore[arg-type]
     else:  # the corner that falling stairs leave free
-        corner = {"va": "bottom", "transform": axes.transAxes}
+        axes.set_ylim(min(low, y[-1] * 0.97), high)
         axes.text(0.012, 0.02, "— published run, rescaled", **said, **corner)  # type: ignore[arg-type]
