@@ -34,7 +34,7 @@ prints: setup ## draw the embedded data set (make train does it, too)
 	$(RUN) scripts/prepare_data.py synthetic $(ARGS)
 
 test: lint types ## linting, types, tests
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadscope $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

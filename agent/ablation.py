@@ -3,10 +3,11 @@
 Paired: the recipe and the recipe without the change are trained on the same fresh seeds, and compared seed by seed.
 An effect is on the task's scale, positive where the change helps. Events of the study:
 
-- "ablating": change, trial, removal, measurements (one run), cost: progress, so that nothing is measured twice.
-- "ablated": change, trial, removal, effect, low, high (95 %), measurements, charges: a change, on all seeds.
-- "not_ablated": change, trial, reason: it cannot be left out alone.
-- "minimal": without (changes), removal, effect, low, high, measurements, charges, branch, commit.
+- "ablating": change, of, removal, measurements (one run), cost: progress, so that nothing is measured twice.
+- "ablated": change, trial (the winner), of (the last trial that made the change), removal, effect, low, high
+  (95 %), measurements, charges: a change, on all seeds.
+- "not_ablated": change, of, reason: it cannot be left out alone.
+- "minimal": as "ablated", and without (changes), branch, commit; cost instead of charges.
 
 The recipe's own measurements are "confirmed" events: `confirmation.py` makes them.
 """
@@ -92,7 +93,7 @@ class Ablation:
         for change in changes_of(steps, self.by, bench.task):
             try:
                 removal = removed([change], bench, steps)
-                effect = self._change(bench, change, removal, full)
+                effect = self._change(bench, change, removal, full, steps[-1].number)
             except (Unremovable, Rejected) as error:
                 self._cannot(ledger, change, str(error))
                 continue
@@ -108,20 +109,25 @@ class Ablation:
         measured = confirmed(ledger, winner.number, 1)
         return {key: item for key, item in measured.items() if key[0] in self.seeds}
 
-    def _change(self, bench: Bench, change: Change, removal: Removal, full: Measured) -> Effect:
+    def _change(self, bench: Bench, change: Change, removal: Removal, full: Measured, winner: int) -> Effect:
         """Measures what is left of it to measure, and logs the effect once all of it is there."""
         ledger, name = bench.ledger, str(change)
         for event in _of(ledger, removal):
             if event["event"] == "not_ablated":
                 raise Unremovable(event["reason"])
-            if event["event"] == "ablated" and full.keys() <= (
-                earlier := read_measurements(event["measurements"])
-            ).keys():
+            if (
+                event["event"] == "ablated"
+                and full.keys() <= (earlier := read_measurements(event["measurements"])).keys()
+            ):
                 return effect_of(name, change.trial, full, earlier.values(), bench)
         measured, charges = self._train(bench, removal, name, change.trial, full)
         effect = effect_of(name, change.trial, full, measured, bench)
         ledger.log(
-            "ablated", **as_event(effect), removal=removal.name, measurements=to_json(measured), charges=charges
+            "ablated",
+            **as_event(effect, winner),
+            removal=removal.name,
+            measurements=to_json(measured),
+            charges=charges,
         )
         return effect
 
@@ -142,21 +148,21 @@ class Ablation:
             ledger.log(
                 "ablating",
                 change=name,
-                trial=trial,
+                of=trial,
                 removal=removal.name,
                 measurements=as_json(run),
                 cost=to_json(charge(run)),
             )
             if run.measurement is None:
                 reason = f"without it the run ends: {run.status}: {run.reason}"
-                ledger.log("not_ablated", change=name, trial=trial, reason=reason, removal=removal.name)
+                ledger.log("not_ablated", change=name, of=trial, reason=reason, removal=removal.name)
                 raise Unremovable(reason)
             measured[seed, fold] = run.measurement
         return [measured[key] for key in sorted(measured) if key in full], charges
 
     def _cannot(self, ledger: StudyLedger, change: Change, reason: str) -> None:
         self.say(f"{ledger.name}, {change}: cannot be left out alone: {reason}")
-        entry = {"change": str(change), "trial": change.trial, "reason": reason}
+        entry = {"change": str(change), "of": change.trial, "reason": reason}
         if not any(all(e.get(key) == entry[key] for key in entry) for e in ledger.events()):
             ledger.log("not_ablated", **entry)
 
@@ -168,24 +174,22 @@ class Ablation:
         steps: Sequence[Trial],
         full: Measured,
     ) -> None:
-        """Leaves out all that is not shown to help; if that together hurts, only what seemed to hurt alone."""
-        for without in (list(idle), [change for change in idle if effects[change].mean <= 0]):
-            if not without:
-                continue
+        """Leaves out all that is not shown to help; while that together hurts, the less useful half of it."""
+        without = sorted(idle, key=lambda change: effects[change].mean)
+        while without:
             name = " + ".join(map(str, without))
             try:
                 removal = removed(without, bench, steps)
                 measured, charges = self._train(bench, removal, name, steps[-1].number, full)
             except (Unremovable, Rejected) as error:
                 self.say(f"{bench.ledger.name}, without {name}: {error}")
-                continue
-            effect = effect_of(name, steps[-1].number, full, measured, bench)
-            self.say(f"{bench.ledger.name}, without {name}: {effect}")
-            if not effect.needed:
-                self._offer(bench, removal, without, steps[-1], effect, measured, charges)
-                return
+            else:
+                effect = effect_of(name, steps[-1].number, full, measured, bench)
+                self.say(f"{bench.ledger.name}, without {name}: {effect}")
+                if not effect.needed:
+                    return self._offer(bench, removal, without, steps[-1], effect, measured, charges)
+            without = without[: len(without) // 2]
         self.say(f"{bench.ledger.name}: nothing smaller is as good")
-
 
     def _offer(
         self,
@@ -203,7 +207,13 @@ class Ablation:
             paid = any(event["event"] == "ablated" for event in _of(ledger, removal))
             more = {"removal": removal.name, "without": names, "branch": branch, "commit": commit}
             cost = Charges() if paid else charges
-            ledger.log("minimal", **as_event(effect), **more, measurements=to_json(measured), charges=cost)
+            ledger.log(
+                "minimal",
+                **as_event(effect, winner.number),
+                **more,
+                measurements=to_json(measured),
+                cost=cost,
+            )
         self.say(f"{ledger.name}: the smaller recipe is on branch {branch}")
 
 
@@ -225,12 +235,10 @@ def effect_of(
     return Effect(change, trial, mean, mean - half, mean + half, len(gains))
 
 
-def as_event(effect: Effect) -> dict[str, Any]:
+def as_event(effect: Effect, winner: int) -> dict[str, Any]:
     """An effect as the ledger holds it."""
-    return {
-        "change": effect.change, "trial": effect.trial, "effect": effect.mean,
-        "low": effect.low, "high": effect.high,
-    }  # fmt: skip
+    values = {"effect": effect.mean, "low": effect.low, "high": effect.high}
+    return {"change": effect.change, "trial": winner, "of": effect.trial, **values}
 
 
 def keep_rates(trials: Iterable[Trial], by: str) -> dict[str, tuple[int, int]]:

@@ -19,15 +19,17 @@ from omegaconf import DictConfig
 
 from agent.composition import composed_file
 from agent.ledger import Ledger, StudyLedger
-from agent.loop import Loop, SearcherStopped
-from agent.observers import Observer
+from agent.loop import Loop
+from agent.observers import Observer, Observers
 from agent.records import Proposal, Trial, Verdict
 from agent.retraining import reference_of
+from agent.searchers.base import SearcherStopped
 from agent.study import open_study
+from agent.tracking import WandbTracker, composed_config
 from agent.validation import validate
 
 Order = Literal["interleaved", "in_turn"]
-Steps = Generator[Trial, None, str]
+Steps = Generator[Trial | None, None, str]
 # what the campaign sets for each study, and with what to set it
 OWN = {
     "searcher": "searchers=[…]",
@@ -258,6 +260,12 @@ def open_from(
     def opened(entry: Entry, stack: ExitStack, observer: Observer) -> Loop:
         named = f"budget_name={budget_name}"
         config = composed_file(root / "configs", config_name, [*overrides, named, *entry.overrides])
-        return open_study(config, root, stack, [observer])
+        loop = open_study(config, root, stack)
+        trackers: list[Observer] = []
+        if config.tracker.name == "wandb":
+            tracker = WandbTracker(config.tracker.project, loop.folder, composed_config(loop.workspace.task))
+            trackers.append(tracker)
+        loop.observers = Observers([observer, *trackers])
+        return loop
 
     return opened

@@ -1,4 +1,4 @@
-"""What a campaign's studies do goes in, a table of studies that fills comes out; a line a trial where no terminal is."""
+"""What a campaign's studies do goes in, a table of them that fills comes out; without a terminal, a line a trial."""
 
 from __future__ import annotations
 
@@ -59,13 +59,12 @@ class CampaignView:
     ) -> None:
         self.console, self.now, self.began = console, now, now()
         self.lines = {entry.name: Line(entry) for entry in entries}
-        self.done_here, self.live = 0, None if not console.is_terminal else self._live()
-
-    def _live(self) -> Live:
-        return Live(get_renderable=self._render, console=self.console, refresh_per_second=2)
+        self.done_here = 0
+        self.live: Live | None = None
 
     def __enter__(self) -> CampaignView:
-        if self.live:
+        if self.console.is_terminal:
+            self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2)
             self.live.start()
         return self
 

@@ -98,16 +98,23 @@ class Confirmation:
     def read_test(self, again: bool = False) -> None:
         """Each study's winner, trained on everything, reads the test set; a second time only if `again`.
 
-        Raises Stopped, SandboxUnavailable, LedgerError.
+        Studies with the very same winner share one read. Raises Stopped, SandboxUnavailable, LedgerError.
         """
         with Held(self.ledgers):
-            for ledger in self.ledgers:
-                reads = [event for event in ledger.events() if event["event"] == "test_read"]
+            winners = [self._subjects(ledger)[-1] for ledger in self.ledgers]
+            for winner in winners:
+                name, reads = winner.bench.ledger.name, _reads(winner)
                 if reads and not again:
-                    self.say(f"{ledger.name}: the test set was read already (trial {reads[-1]['trial']}); "
-                             "a second read needs again=true and is marked")  # fmt: skip
-                else:
-                    self.say(f"{ledger.name}: {self._read(self.room.of(ledger), bool(reads))}")
+                    number = reads[-1]["trial"]
+                    self.say(
+                        f"{name}: trial {number} has read the test set; again=true reads it a second time, marked"
+                    )
+                    continue
+                twins = (
+                    [w for w in winners if w.identity == winner.identity and _reads(w)] if not again else []
+                )
+                done = self._share(winner, twins[0]) if twins else self._read(winner, bool(reads))
+                self.say(f"{name}: {done}")
 
     def _subjects(self, ledger: StudyLedger) -> list[Subject]:
         """The reference first; a winner only where the search kept something."""
@@ -155,17 +162,24 @@ class Confirmation:
             "confirmed", role=subject.role, trial=subject.trial.number, budget_factor=factor, **more
         )
 
-    def _read(self, bench: Bench, again: bool) -> str:
+    def _share(self, winner: Subject, twin: Subject) -> str:
+        """The same recipe's scores, from another study of the campaign: no new read."""
+        ledger, read, source = winner.bench.ledger, _reads(twin)[0], twin.bench.ledger.name
+        ledger.log(
+            "test_read", trial=winner.trial.number, metrics=read["metrics"], again=False, measured_in=source
+        )
+        return f"the same recipe as in {source}, whose test scores it shares"
+
+    def _read(self, winner: Subject, again: bool) -> str:
         """One winner's final training and its test scores."""
-        ledger, trial = bench.ledger, lineage(bench.ledger)[-1]
+        bench, ledger, trial = winner.bench, winner.bench.ledger, winner.trial
         code, seed, fold = bench.code(trial.commit), self.seeds[0], bench.task.folds[0]
-        sealed = bench.sealed_test()
+        arguments, sealed = bench.arguments(code, trial.overrides), bench.sealed_test()
         # noted before anything is known, so that no read can go unseen
         ledger.log("test_opened", trial=trial.number, seed=seed, again=again)
-        arguments = bench.arguments(code, trial.overrides)
         run = bench.train(code, arguments, seed, fold, f"confirm/trial{trial.number:04d}-test", sealed=sealed)
         if run.measurement is None:
-            ledger.log("test_failed", trial=trial.number, charges=charge(run), **failure(run, seed, fold))
+            ledger.log("test_failed", trial=trial.number, cost=charge(run), **failure(run, seed, fold))
             return f"the final training of trial {trial.number} ended without a score: {run.status}: {run.reason}"
         metrics = dict(run.measurement.metrics)
         ledger.log(
@@ -196,6 +210,10 @@ class Held:
 def _ended(ledger: StudyLedger) -> bool:
     life = [e["event"] for e in ledger.events() if e["event"] in ("ended", "stopped", "resumed")]
     return bool(life) and life[-1] == "ended"
+
+
+def _reads(subject: Subject) -> list[dict[str, Any]]:
+    return [event for event in subject.bench.ledger.events() if event["event"] == "test_read"]
 
 
 def _known(subject: Subject, factor: float) -> Measured:

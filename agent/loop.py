@@ -81,10 +81,10 @@ class Loop:
             except StopIteration as end:
                 return str(end.value)
 
-    def steps(self) -> Generator[Trial, None, str]:
-        """`run` with a pause after each trial, the reference included, so that studies can take turns.
+    def steps(self) -> Generator[Trial | None, None, str]:
+        """`run` with a stop after each trial, the reference included, so that studies can take turns.
 
-        Returns why it ended. `close()` gives the study up at a pause, and the ledger is in order.
+        None stands for a searcher that waits. `close()` gives the study up, and the ledger is in order.
         """
         self.ledger.claim(self.owner)
         try:
@@ -103,7 +103,7 @@ class Loop:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
         return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
 
-    def _search(self) -> Generator[Trial, None, str]:
+    def _search(self) -> Generator[Trial | None, None, str]:
         while not (reason := self._over()):
             began = self.now()
             try:
@@ -111,6 +111,7 @@ class Loop:
             except SearcherUnavailable as error:
                 self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
                 self.stop.wait(self.pause_seconds)
+                yield None
                 continue
             thinking = self._thinking(self.now() - began)
             if proposal is None:

@@ -39,7 +39,8 @@ class Change:
     superseded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return ", ".join([*(key for key, _ in self.before), *self.superseded, *self.edited])
+        edited = [f"{path} (trial {self.trial})" for path in self.edited]
+        return ", ".join([*(key for key, _ in self.before), *self.superseded, *edited])
 
 
 @dataclass(frozen=True)

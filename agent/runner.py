@@ -16,7 +16,7 @@ from typing import Any
 from agent.claims import ClaimError, open_run_dir
 from agent.records import Budget, Measurement, Status
 from agent.sandbox import RUN_DIR, Finished, Limits, Mount, Sandbox, clean_text
-from agent.task import Task
+from agent.task import Task, TaskError
 
 CODE, DATA = "/code", "/data"
 # 200 points of ten numbers are 55 kB; a proposal may add losses, and its points, to the curve
@@ -152,6 +152,8 @@ class Runner:
             metrics = self.task.function("judge")(embeddings, self.sealed[fold].key)
         except ValueError as error:
             return ended("crashed", f"cannot be scored: {error}", **known)
+        if self.task.metric not in metrics:
+            raise TaskError(f"task {self.task.name}: the judge gives {sorted(metrics)}, not metric={self.task.metric}")
         measurement = Measurement(
             seed=seed,
             fold=fold,

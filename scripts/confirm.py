@@ -15,6 +15,8 @@ from omegaconf import DictConfig
 
 from agent.campaign import studies_of
 from agent.confirmation import Confirmation
+from agent.report import load
+from agent.report.comparison import to_confirm
 from agent.retraining import open_retraining
 from agent.sandbox import SandboxUnavailable
 from agent.study import open_ledger
@@ -29,7 +31,11 @@ def main(config: DictConfig) -> None:
         room = open_retraining(config, ROOT)
         signal.signal(signal.SIGINT, lambda *_: room.stop.set())
         ledgers, settings = studies_of(config, open_ledger(config, ROOT)), config.confirm
-        confirmation = Confirmation(room, ledgers, list(settings.seeds), list(settings.budget_factors))
+        campaign = load(open_ledger(config, ROOT), [ledger.name for ledger in ledgers], room.task.scale)
+        # where studies were charged unequally, their recipes at equal charges are compared, too
+        trials = to_confirm(campaign)
+        seeds, factors = list(settings.seeds), list(settings.budget_factors)
+        confirmation = Confirmation(room, ledgers, seeds, factors, trials)
         confirmation.measure()
         if settings.test:
             confirmation.read_test(settings.again)

@@ -50,7 +50,9 @@ def task_settings(config: DictConfig, task: str) -> tuple[Scale, str]:
     written = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
     scale, metric = config.scale or written.get("scale"), config.metric or written.get("metric")
     if scale not in ("log", "linear") or not metric:
-        raise ValueError(f"scale={scale!r}, metric={metric!r}: no {path.name} says; set scale=log|linear metric=…")
+        raise ValueError(
+            f"scale={scale!r}, metric={metric!r}: no {path.name} says; set scale=log|linear metric=…"
+        )
     return cast("Scale", scale), str(metric).replace("_", " ")
 
 

@@ -86,7 +86,9 @@ def marks(study: Study) -> tuple[str, ...]:
         found.append("the reference did not run")
     if study.spec.sandbox == "none":
         found.append("no sandbox: the searcher's code could reach the host")
-    if interrupted := sum(bool(t.outcome) and t.outcome.status == "interrupted" for t in study.trials if t.outcome):
+    if interrupted := sum(
+        bool(t.outcome) and t.outcome.status == "interrupted" for t in study.trials if t.outcome
+    ):
         found.append(f"{interrupted} trial{'s' * (interrupted > 1)} interrupted")
     reads = study.events_named("test_read")
     if len(reads) > 1 or any(read.get("again") for read in reads):

@@ -58,8 +58,8 @@ def _worth(
     places = {(m.seed, m.fold) for m in without} & {(m.seed, m.fold) for m in whole}
     if not places or not study.winner:
         return None
-    pairs = [
-        campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)
-    ]
+    pairs = [campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)]
     losses = [campaign.gain(a, b) for a, b in zip(*pairs, strict=True)]
-    return Worth(study.name, study.winner.number, change, averages.fmean(losses), bootstrap(losses), len(losses))
+    return Worth(
+        study.name, study.winner.number, change, averages.fmean(losses), bootstrap(losses), len(losses)
+    )

@@ -86,15 +86,18 @@ class Study:
 
     def confirmed(self, trial: int, factor: float = 1.0, role: str = "winner") -> tuple[Measurement, ...]:
         """What confirmation measured of a trial on seeds that the search had not used."""
-        found = {}
-        for event in self.events:
-            fits = event["event"] == "confirmed" and event["role"] == role and event["trial"] == trial
-            if fits and event["budget_factor"] == factor:
-                for data in event["measurements"]:
-                    item = from_json(Measurement, data)
-                    if item.seed not in self.spec.training_seeds:
-                        found[item.seed, item.fold] = item
-        return tuple(found[key] for key in sorted(found))
+        return self._confirmations.get((role, trial, factor), ())
+
+    @cached_property
+    def _confirmations(self) -> dict[tuple[str, int, float], tuple[Measurement, ...]]:
+        found: dict[tuple[str, int, float], dict[tuple[int, int], Measurement]] = defaultdict(dict)
+        for event in self.events_named("confirmed"):
+            for data in event["measurements"]:
+                item = from_json(Measurement, data)
+                if item.seed not in self.spec.training_seeds:
+                    of = found[event["role"], event["trial"], event["budget_factor"]]
+                    of[item.seed, item.fold] = item
+        return {key: tuple(of[place] for place in sorted(of)) for key, of in found.items()}
 
     def events_named(self, name: str) -> list[Mapping[str, Any]]:
         return [event for event in self.events if event["event"] == name]
@@ -148,12 +151,17 @@ class Campaign:
 
     def reference_confirmed(self, factor: float = 1.0) -> tuple[Measurement, ...]:
         """The reference's confirmation, from whichever studies have it; the first of each seed and fold."""
-        found: dict[tuple[int, int], Measurement] = {}
+        return self._references.get(factor, ())
+
+    @cached_property
+    def _references(self) -> dict[float, tuple[Measurement, ...]]:
+        found: dict[float, dict[tuple[int, int], Measurement]] = defaultdict(dict)
         for study in self.studies:
-            if study.reference:
-                for item in study.confirmed(study.reference.number, factor, role="reference"):
-                    found.setdefault((item.seed, item.fold), item)
-        return tuple(found[key] for key in sorted(found))
+            for (role, trial, factor), measured in study._confirmations.items():
+                if role == "reference" and study.reference and trial == study.reference.number:
+                    for item in measured:
+                        found[factor].setdefault((item.seed, item.fold), item)
+        return {factor: tuple(of[place] for place in sorted(of)) for factor, of in found.items()}
 
     def gain(self, level: float, than: float) -> float:
         """How much better `level` is `than` another, both on the scale; positive is better."""
@@ -164,9 +172,7 @@ class Campaign:
         return self.sign * math.expm1(self.sign * gain) if self.scale == "log" else gain
 
 
-def load(
-    ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score"
-) -> Campaign:
+def load(ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score") -> Campaign:
     """The named studies as they are now. Raises LedgerError for a name that is not there."""
     return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
 

@@ -24,9 +24,7 @@ def lineage(study: Study) -> list[Trial]:
     return chain[::-1]
 
 
-def changes(
-    trial: Trial, before: Trial, reference: Mapping[str, Value], short: bool = False
-) -> list[str]:
+def changes(trial: Trial, before: Trial, reference: Mapping[str, Value], short: bool = False) -> list[str]:
     """`key: old → new` for each override that differs from the trial before, and `edits path` for edits.
 
     reference: its values by key, where known. short: the key's last part only.
@@ -38,7 +36,9 @@ def changes(
         if old != new:
             name = ".".join(key.split(".")[-2:]) if short else key
             came = "" if key not in before.overrides and key not in reference else f"{_show(old)} → "
-            found.append(f"{name} {came}{_show(new)}" if short else f"{name}: {came or 'reference → '}{_show(new)}")
+            found.append(
+                f"{name} {came}{_show(new)}" if short else f"{name}: {came or 'reference → '}{_show(new)}"
+            )
     paths = sorted({edit.path for edit in trial.proposal.edits})
     return found + [f"edits {path.rsplit('/', 1)[-1] if short else path}" for path in paths]
 

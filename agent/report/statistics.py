@@ -129,22 +129,24 @@ def bootstrap(
 ) -> tuple[float, float] | None:
     """Interval of mean(first) - mean(second), or of mean(first): an expanded percentile bootstrap.
 
-    Groups are resampled apart. The plain percentile interval of n values is too narrow by
-    sqrt((n - 1) / n) and uses normal quantiles where t's are due; its levels are therefore moved to
-    Phi(-sqrt(n / (n - 1)) t[n - 1]) (Hesterberg 2015, "What teachers should know about the bootstrap",
-    section 5.3). Measured coverage of 95 % for two normal groups (tests/agent/report): 3 and 3 about 90 %,
-    5 and 5 about 95 %. None for groups of fewer than three: two values say nothing of their spread.
+    Groups are resampled apart. The plain percentile interval is too narrow for few values: each mean varies
+    by sqrt((n - 1) / n) of what it should, and normal quantiles stand where t's are due. So each group's
+    deviations are stretched by sqrt(n / (n - 1)), and the levels are moved to Phi(t[least n - 1]) (after
+    Hesterberg 2015, "What teachers should know about the bootstrap", expanded percentile interval).
+    Measured coverage of 95 %, two normal groups of 3: 93 %, of 4 to 8: 96 %; one varying five times as much
+    as the other: 88 % and 94 to 95 %; one group of 5: 94 %. None where a resample has too few values to be
+    of use: below 3 a group, or 4 if there is one (3 would give 82 %).
     """
     groups = [np.asarray(group, dtype=np.float64) for group in (first, second) if group is not None]
-    if min(len(group) for group in groups) < 3:
+    size = min(len(group) for group in groups)
+    if size < (3 if len(groups) == 2 else 4):
         return None
     random, total = np.random.default_rng(seed), np.zeros(draws)
     for sign, group in zip((1.0, -1.0), groups, strict=False):
         chosen = random.integers(0, len(group), size=(draws, len(group)))
-        total += sign * group[chosen].mean(axis=1)
-    size = min(len(group) for group in groups)
-    freedom = sum(len(group) for group in groups) - len(groups)
-    tail = stats.norm.cdf(math.sqrt(size / (size - 1)) * stats.t.ppf((1 - level) / 2, freedom))
+        stretch = math.sqrt(len(group) / (len(group) - 1))
+        total += sign * (group.mean() + stretch * (group[chosen].mean(axis=1) - group.mean()))
+    tail = stats.norm.cdf(stats.t.ppf((1 - level) / 2, size - 1))
     low, high = np.quantile(total, [tail, 1 - tail])
     return float(low), float(high)
 

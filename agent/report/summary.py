@@ -16,7 +16,12 @@ MOST_ROWS = 40
 def summary(campaign: Campaign, figure: str = "") -> str:
     """The verdict, its sentences, the marks and a table of studies. `figure`: an image's address, if any."""
     said, rows = verdict(campaign), accounts(campaign)
-    lines = [f"### {_plain(said.headline)}", "", *(f"- {_plain(sentence)}" for sentence in said.sentences), ""]
+    lines = [
+        f"### {_plain(said.headline)}",
+        "",
+        *(f"- {_plain(sentence)}" for sentence in said.sentences),
+        "",
+    ]
     if marks := all_marks(campaign, rows):
         lines += ["> **Note**", *(f"> {_plain(mark)}  " for mark in marks), ""]
     if figure:

@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from agent.report.campaign import Campaign
-from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair, differing, finals, pairs
+from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair
+from agent.report.evidence import count, judge
 from agent.report.statistics import pooled_deviation, smallest_p, studies_for_power, studies_needed
 
-
 SPACE = "\u00a0"  # a number and its unit stay on one line
+LONGER = 4.0  # times the training time of the search
 # so many pairs of searchers get a sentence each
 MOST_PAIRS = 3
 
@@ -20,8 +21,7 @@ MOST_PAIRS = 3
 class Verdict:
     """claims: (better, worse) searchers, beyond doubt. improved: studies whose winner beats the reference.
 
-    final: every study has ended and is confirmed; before that nothing is claimed, since whoever looks often
-    and stops when it looks good finds differences by chance.
+    final: every study has ended and is confirmed; before that nothing is claimed.
     """
 
     headline: str
@@ -33,41 +33,21 @@ class Verdict:
 
 def verdict(campaign: Campaign) -> Verdict:
     """What the campaign shows, at any moment."""
-    ends, found = finals(campaign), pairs(campaign)
-    waiting = _waiting(campaign, ends)
-    forbidden = [name for name, hard in differing(campaign).items() if hard]
-    claims = [] if waiting or forbidden else [(p.better, _other(p)) for p in found if p.better]
-    improved = [] if waiting else [final.study for final in ends if final.better]
+    evidence = judge(campaign)
+    ends, found = list(evidence.ends), list(evidence.pairs)
     several = len(campaign.searchers) > 1
-    if waiting:
-        headline = f"No verdict yet: {waiting}."
+    if evidence.waiting:
+        headline = f"No verdict yet: {evidence.waiting}."
     elif several:
-        headline = _versus(campaign, found, claims, forbidden)
+        headline = _versus(campaign, found, list(evidence.claims), list(evidence.forbidden))
     else:
         headline = _alone(campaign, ends)
     sentences = [_evidence(campaign, ends)]
-    if not waiting and several and not forbidden:
+    if several and not evidence.waiting and not evidence.forbidden:
         sentences += _pair_sentences(campaign, found)
-    sentences += _about_reference(campaign, ends) if several and not waiting else []
+    sentences += _about_reference(ends) if several and not evidence.waiting else []
     sentences += [*_optimism(campaign, ends), *_longer(campaign), *_charges(campaign, found)]
-    return Verdict(headline, tuple(sentences), tuple(claims), tuple(improved), not waiting)
-
-
-def _other(pair: Pair) -> str:
-    return pair.second if pair.better == pair.first else pair.first
-
-
-def _waiting(campaign: Campaign, ends: list[Final]) -> str:
-    """What is still to come before anything may be claimed; empty if nothing is."""
-    if running := [study.name for study in campaign.studies if study.state == "running"]:
-        return f"{_count(len(running), 'study has', 'studies have')} not ended"
-    if not ends:
-        return "the reference did not run in any study"
-    if not campaign.reference_confirmed():
-        return "nothing has been trained again on fresh seeds"
-    if open_ := [final.study for final in ends if final.confirmed is None]:
-        return f"{_count(len(open_), 'winner has', 'winners have')} not been trained again on fresh seeds"
-    return ""
+    return Verdict(headline, tuple(sentences), evidence.claims, evidence.improved, not evidence.waiting)
 
 
 def _versus(
@@ -112,7 +92,7 @@ def _evidence(campaign: Campaign, ends: list[Final]) -> str:
     counts = ", ".join(f"{name} {len(campaign.of(name))}" for name in campaign.searchers)
     seeds = sorted({final.seeds for final in ends if final.kept and final.seeds})
     again = f"winners trained again on {_range(seeds)} fresh seeds" if seeds else "no winner confirmed"
-    many = _count(len(campaign.studies), "study", "studies")
+    many = count(len(campaign.studies), "study", "studies")
     return f"{many} ({counts}) of {_range(sorted(trials))} trials; {again}."
 
 
@@ -124,7 +104,9 @@ def _pair_sentences(campaign: Campaign, found: list[Pair]) -> list[str]:
     rest = [pair for pair in found if pair.difference and pair.interval and not pair.better]
     if rest:
         most = max(rest, key=lambda pair: abs(pair.difference or 0.0))
-        told.append(f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}.")
+        told.append(
+            f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}."
+        )
     if not any(_possible(pair, len(found)) for pair in found):
         sizes = max(found, key=lambda pair: smallest_p(*map(len, pair.values)) * -1).values
         told.append(_too_few(*map(len, sizes), len(found)))
@@ -152,7 +134,9 @@ def _seen(campaign: Campaign, pair: Pair) -> str:
 
 def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
     if pair.difference is None or pair.p is None or pair.test is None:
-        return f"{pair.first} and {pair.second}: fewer than two confirmed studies each, so nothing can be said."
+        return (
+            f"{pair.first} and {pair.second}: fewer than two confirmed studies each, so nothing can be said."
+        )
     text = f"{_seen(campaign, pair)}, p = {pair.p:.3f}"
     text += f" after correction for {comparisons} comparisons" if comparisons > 1 else ""
     if pair.better:
@@ -174,8 +158,12 @@ def _how_many(pair: Pair, comparisons: int) -> str:
         return "They do not differ at all."
     needed = studies_for_power(abs(pair.difference), deviation, ALPHA / comparisons)
     if needed is None:
-        return "If the true difference is what was seen, more than 50 studies each would be needed to show it."
-    return f"If the true difference is what was seen, {needed} studies each would show it in four cases of five."
+        return (
+            "If the true difference is what was seen, more than 50 studies each would be needed to show it."
+        )
+    return (
+        f"If the true difference is what was seen, {needed} studies each would show it in four cases of five."
+    )
 
 
 def _interval(campaign: Campaign, pair: Pair) -> str:
@@ -185,7 +173,7 @@ def _interval(campaign: Campaign, pair: Pair) -> str:
     return f" (95 % interval {span(campaign, low, high)})"
 
 
-def _about_reference(campaign: Campaign, ends: list[Final]) -> list[str]:
+def _about_reference(ends: list[Final]) -> list[str]:
     kept = [final for final in ends if final.kept]
     better, none = [final for final in kept if final.better], len(ends) - len(kept)
     text = f"{len(better)} of {len(ends)} winners beat the reference on fresh seeds"
@@ -206,12 +194,15 @@ def _optimism(campaign: Campaign, ends: list[Final]) -> list[str]:
 
 
 def _longer(campaign: Campaign) -> list[str]:
-    known = [final for final in finals(campaign, 4.0) if final.kept and final.confirmed is not None]
-    if not known:
+    reference = campaign.level(campaign.reference_confirmed(LONGER))
+    winners = [(s, s.winner.number) for s in campaign.studies if s.winner and s.winner != s.reference]
+    levels = [campaign.level(study.confirmed(number, LONGER)) for study, number in winners]
+    held = [campaign.gain(level, reference) for level in levels if level is not None and reference is not None]
+    if not held:
         return []
-    held = averages.fmean(final.confirmed or 0.0 for final in known)
-    whose = "the winner is" if len(known) == 1 else f"{len(known)} winners are on average"
-    return [f"With four times the training time {whose} {share(campaign, held)} better than the reference."]
+    whose = "the winner is" if len(held) == 1 else f"{len(held)} winners are on average"
+    size = share(campaign, averages.fmean(held))
+    return [f"With four times the training time {whose} {size} better than the reference."]
 
 
 def _charges(campaign: Campaign, found: list[Pair]) -> list[str]:
@@ -229,7 +220,9 @@ def _charges(campaign: Campaign, found: list[Pair]) -> list[str]:
     cut = [f"{pair.first} and {pair.second}" for pair in found if pair.limit]
     open_ = [f"{pair.first} and {pair.second}" for pair in found if pair.only]
     said = f"; {_list(cut)} are compared at equal seconds" if cut else ""
-    said += f"; {_list(open_)} at their ends, where only the thriftier one can be called better" if open_ else ""
+    said += (
+        f"; {_list(open_)} at their ends, where only the thriftier one can be called better" if open_ else ""
+    )
     return [f"{text}{said}."]
 
 
@@ -263,10 +256,6 @@ def _minus(value: float, form: str) -> str:
 
 def _range(values: list[int]) -> str:
     return str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _list(names: list[str]) -> str:

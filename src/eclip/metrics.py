@@ -24,7 +24,7 @@ class EmbeddingError(ValueError):
 
 
 def retrieval_ranks(
-    image_ND: Floats, text_ND: Floats, row_tile: int = 256, column_tile: int = 4096
+    image_ND: Floats, text_ND: Floats, row_tile: int = 1024, column_tile: int = 4096
 ) -> tuple[Ranks, Ranks]:
     """Rank of each pair's match among all candidates, 0 = first: (image to text, text to image).
 
@@ -32,15 +32,15 @@ def retrieval_ranks(
     the match, so constant embeddings rank last. O(N^2) time, O(N + tile) memory.
     """
     count = len(image_ND)
-    image_ND, text_ND = image_ND.astype(np.float64), text_ND.astype(np.float64)
-    threshold_N = np.einsum("nd,nd->n", image_ND, text_ND) - TIE
+    threshold_N = np.einsum("nd,nd->n", image_ND, text_ND, dtype=np.float64) - TIE
     image_to_text_N = np.zeros(count, np.int64)
     text_to_image_N = np.zeros(count, np.int64)
     for top in range(0, count, row_tile):
         rows = slice(top, min(top + row_tile, count))
+        image_RD = image_ND[rows].astype(np.float64)
         for left in range(0, count, column_tile):
             columns = slice(left, min(left + column_tile, count))
-            similarity = image_ND[rows] @ text_ND[columns].T
+            similarity = image_RD @ text_ND[columns].astype(np.float64).T
             _exclude_match(similarity, top, left)
             image_to_text_N[rows] += np.count_nonzero(similarity >= threshold_N[rows, None], axis=1)
             text_to_image_N[columns] += np.count_nonzero(similarity >= threshold_N[None, columns], axis=0)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from eclip.config import check
-from eclip.data.pack import locked
+from eclip.data.pack import Pack, locked
 from eclip.data.sealed import seal
 from eclip.data.source import open_pool, open_test
+from eclip.data.splits import Index
 from eclip.data.splits import folds as split_folds
 
 
@@ -24,36 +25,38 @@ def seal_folds(config: Any, folds: Sequence[int], out_root: Path) -> list[tuple[
     validation pairs, so a run may be shown one of them only.
     """
     settings = check(config)
-    pool = open_pool(settings.data, settings.model)
-    data = settings.data
-    cut = f"{pool.directory.name}-{data.fold_count}-{data.split_seed}"
+    data, pool = settings.data, open_pool(settings.data, settings.model)
     parts = split_folds(len(pool), data.fold_count, data.split_seed)
-    sealed = []
-    for fold in folds:
-        folder, key = _places(out_root / cut, f"fold{fold}")
-        with locked(out_root / f"{cut}.lock"):
-            if not (folder.is_dir() and key.is_file()):
-                shutil.rmtree(folder, ignore_errors=True)
-                seal(pool, *parts[fold], folder, key, np.random.default_rng(), fold=fold)
-        sealed.append((fold, folder, key))
-    return sealed
+    cut = out_root / f"{pool.directory.name}-{data.fold_count}-{data.split_seed}"
+    return [(fold, *_sealed_once(cut, f"fold{fold}", pool, *parts[fold], fold=fold)) for fold in folds]
 
 
 def seal_test(config: Any, out_root: Path) -> tuple[Path, Path]:
-    """(folder, key) of the final training: everything to learn from, the test prints to embed. Sealed once."""
+    """(folder, key) of the final training: everything to learn from, the test prints to embed."""
     settings = check(config)
     pool = open_pool(settings.data, settings.model)
     test = open_test(settings.data, settings.model, pool)
-    cut = f"{pool.directory.name}-{test.directory.name}"
-    folder, key = _places(out_root / cut, "test")
     everything, candidates = np.arange(len(pool)), np.arange(len(test))
-    with locked(out_root / f"{cut}.lock"):
+    cut = out_root / f"{pool.directory.name}-{test.directory.name}"
+    return _sealed_once(cut, "test", pool, everything, candidates, val_pack=test)
+
+
+def _sealed_once(
+    cut: Path,
+    name: str,
+    pool: Pack,
+    train_index: Index,
+    val_index: Index,
+    *,
+    fold: int | None = None,
+    val_pack: Pack | None = None,
+) -> tuple[Path, Path]:
+    """The folder that is mounted and the key that is not lie apart; what is there whole is used again."""
+    folder, key = cut / name, cut / "keys" / f"{name}.safetensors"
+    cut.parent.mkdir(parents=True, exist_ok=True)
+    with locked(cut.with_suffix(".lock")):
         if not (folder.is_dir() and key.is_file()):
             shutil.rmtree(folder, ignore_errors=True)
-            seal(pool, everything, candidates, folder, key, np.random.default_rng(), fold=None, val_pack=test)
+            rng = np.random.default_rng()
+            seal(pool, train_index, val_index, folder, key, rng, fold=fold, val_pack=val_pack)
     return folder, key
-
-
-def _places(out_root: Path, name: str) -> tuple[Path, Path]:
-    """Folders that are mounted and keys that are not lie apart."""
-    return out_root / name, out_root / "keys" / f"{name}.safetensors"

@@ -25,7 +25,11 @@ def ledger_of(folder: Path, name: str) -> StudyLedger:
 
 
 def toy_campaign(
-    folder: Path, trials: int = 2, names: Sequence[str] = NAMES, console: Console | None = None, **options: Any
+    folder: Path,
+    trials: int = 2,
+    names: Sequence[str] = NAMES,
+    console: Console | None = None,
+    **options: Any,
 ) -> Campaign:
     """Random searchers, which differ in name only, each in a study of its own."""
     entries = [Entry(name, "random", seed) for seed, name in enumerate(names)]
@@ -54,4 +58,5 @@ def toy_room(folder: Path) -> Retraining:
 
 
 if __name__ == "__main__":
-    print(toy_campaign(Path(sys.argv[1]), trials=int(sys.argv[2])).run())
+    one_fold = {name: {"folds": (0,)} for name in NAMES}
+    print(toy_campaign(Path(sys.argv[1]), trials=int(sys.argv[2]), loop=one_fold).run())

@@ -275,7 +275,7 @@ def test_what_can_be_scored_gains_nothing(lab: Lab, attack: str) -> None:
     assert KNOWS_NOTHING < score(lab.replaced(NO_GAIN[attack])) <= 19
 
 
-@pytest.mark.parametrize("width", [16, 512, 100_000])
+@pytest.mark.parametrize("width", [16, 512, 16_000])
 def test_constants_rank_last_however_wide(lab: Lab, width: int) -> None:
     run = lab.replaced(f"embed(np.ones((N, {width})), np.ones((N, {width}))); claim()")
     assert score(run) == 19

@@ -75,7 +75,7 @@ REFUSED = [
     ({"optimizer.lr": None}, "expected a number"),
     ({"optimizer.lr": [0.1, 0.2]}, "a list or mapping"),
     ({"optimizer.lr": {"a": 1}}, "a list or mapping"),
-    ({"optimizer.lr": object()}, "not a plain value"),
+    ({"optimizer.lr": frozenset()}, "not a plain value"),
     ({"optimizer.steps": 30.5}, "not a whole number"),
     ({"optimizer.steps": 10**9}, "not in"),
     ({"optimizer": 1}, "optimizer is a section"),

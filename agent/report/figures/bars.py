@@ -19,9 +19,13 @@ MOST_ROWS = 24
 def attribution_bars(campaign: Campaign, worths: Sequence[Worth], theme: Theme) -> Figure:
     """How much worse the recipe gets without each of its changes."""
     shown = list(worths)[:MOST_ROWS]
-    subtitle = "taken back alone, on fresh training seeds; bar: 95 % interval; grey: removal is not seen to hurt"
+    subtitle = (
+        "taken back alone, on fresh training seeds; bar: 95 % interval; grey: removal is not seen to hurt"
+    )
     unit = "% worse without it" if campaign.scale == "log" else f"{campaign.metric} worse without it"
-    title = f"What each change of {worths[0].study}'s recipe is worth" if worths else "What each change is worth"
+    title = (
+        f"What each change of {worths[0].study}'s recipe is worth" if worths else "What each change is worth"
+    )
     figure, axes = _rows(theme, title, subtitle, [worth.change for worth in shown])
     factor = 100 if campaign.scale == "log" else 1
     for index, worth in enumerate(shown):
@@ -29,10 +33,14 @@ def attribution_bars(campaign: Campaign, worths: Sequence[Worth], theme: Theme) 
         effect = factor * -campaign.ratio(-worth.effect)
         if worth.interval:
             ends = [factor * -campaign.ratio(-end) for end in worth.interval]
-            axes.plot(ends, [y, y], color=colour, lw=5, alpha=0.3, solid_capstyle="butt", gid=f"interval:{index}")
+            axes.plot(
+                ends, [y, y], color=colour, lw=5, alpha=0.3, solid_capstyle="butt", gid=f"interval:{index}"
+            )
         axes.plot([effect], [y], "o", color=colour, ms=6, gid=f"worth:{index}")
     axes.axvline(0, color=theme.muted, lw=0.9)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−").replace("+0", "0")))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−").replace("+0", "0"))
+    )
     axes.set_xlabel(unit, color=theme.muted, size=9.5, loc="left")
     texts(figure)
     return figure
@@ -49,7 +57,9 @@ def importance_bars(found: Sequence[Importance], theme: Theme) -> Figure:
         axes.barh([y], [item.strength], height=0.42, color=colour, gid=f"strength:{index}")
         axes.plot([item.chance] * 2, [y - 0.34, y + 0.34], color=theme.ink, lw=1.1, gid=f"chance:{index}")
     axes.set_xlim(0, max([0.3, *(max(item.strength, item.chance) for item in shown)]) * 1.04)
-    axes.set_xlabel("strength (in brackets: trials that set the knob)", color=theme.muted, size=9.5, loc="left")
+    axes.set_xlabel(
+        "strength (in brackets: trials that set the knob)", color=theme.muted, size=9.5, loc="left"
+    )
     texts(figure)
     return figure
 
@@ -57,7 +67,9 @@ def importance_bars(found: Sequence[Importance], theme: Theme) -> Figure:
 def _rows(theme: Theme, title: str, subtitle: str, names: Sequence[str]):  # type: ignore[no-untyped-def]
     longest = max((len(name) for name in names), default=0)
     figure = canvas(theme, title, subtitle, width=9.0, height=1.55 + ROW * max(len(names), 1))
-    axes = panel(figure, theme, left=min(0.4 + 0.075 * min(longest, 46), 4.2), right=0.35, bottom=0.55, top=0.88)
+    axes = panel(
+        figure, theme, left=min(0.4 + 0.075 * min(longest, 46), 4.2), right=0.35, bottom=0.55, top=0.88
+    )
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], color=theme.ink, size=9.5)
     axes.xaxis.set_major_locator(MaxNLocator(7))

@@ -138,7 +138,16 @@ def _draw(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme) -
     notes = [f"× {len(found.failed)} failed"] if found.failed else []
     notes += [f"{beyond} beyond the edge"] if beyond else []
     if notes:
-        axes.text(0.995, 1.015, ", ".join(notes), size=8.5, color=theme.muted, ha="right", va="bottom", transform=axes.transAxes)
+        axes.text(
+            0.995,
+            1.015,
+            ", ".join(notes),
+            size=8.5,
+            color=theme.muted,
+            ha="right",
+            va="bottom",
+            transform=axes.transAxes,
+        )
 
 
 def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
@@ -159,7 +168,9 @@ def _numbers(axes: Axes, found: Dots, theme: Theme) -> None:
             place += down * 2 * dpi
         taken.append((x, place, half))
         data = to_data((x, place))
-        axes.text(data[0], data[1], str(number), size=8, color=theme.ink, ha="center", va="center", clip_on=False)
+        axes.text(
+            data[0], data[1], str(number), size=8, color=theme.ink, ha="center", va="center", clip_on=False
+        )
 
 
 def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: Dots, theme: Theme) -> None:
@@ -169,7 +180,15 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
     rows = _rows(campaign, study)
     shown = sorted(sorted(rows, key=lambda row: -row[3])[:MOST_NAMES])
     figure.text(left / width, (top + 0.06) / height, "kept", size=8.5, color=theme.muted, va="bottom")
-    figure.text((width - 0.18) / width, (top + 0.06) / height, "change", size=8.5, color=theme.muted, va="bottom", ha="right")
+    figure.text(
+        (width - 0.18) / width,
+        (top + 0.06) / height,
+        "change",
+        size=8.5,
+        color=theme.muted,
+        va="bottom",
+        ha="right",
+    )
     for index, (number, what, change, _) in enumerate(shown):
         y = (top - line * (index + 0.5)) / height
         style = {"size": 9, "va": "center", "color": theme.ink}
@@ -178,7 +197,14 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
         figure.text((width - 0.18) / width, y, change, ha="right", **style)  # type: ignore[arg-type]
     if len(rows) > len(shown):
         y = (top - line * (len(shown) + 0.5)) / height
-        figure.text((left + 0.34) / width, y, f"and {len(rows) - len(shown)} smaller steps", size=9, color=theme.muted, va="center")
+        figure.text(
+            (left + 0.34) / width,
+            y,
+            f"and {len(rows) - len(shown)} smaller steps",
+            size=9,
+            color=theme.muted,
+            va="center",
+        )
 
 
 def _rows(campaign: Campaign, study: Study) -> list[tuple[int, str, str, float]]:

@@ -43,7 +43,10 @@ def page(campaign: Campaign, made: str, links: Mapping[str, str] | None = None, 
             raise ValueError(f"links.{name}={url!r}: expected an address that begins with https://")
     script = (HERE / "script.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     return environment.get_template("page.html").render(
         title=_title(campaign),
@@ -101,7 +104,9 @@ def _figures(campaign: Campaign) -> list[dict[str, Any]]:
         if worths := attribution(campaign, study):
             needless = [worth.change for worth in worths if worth.needless]
             note = f"Could be left out without being missed: {'; '.join(needless)}." if needless else ""
-            found.append((f"What each change is worth: {study.name}", attribution_bars(campaign, worths, theme), note))
+            found.append(
+                (f"What each change is worth: {study.name}", attribution_bars(campaign, worths, theme), note)
+            )
     if knobs := importance(campaign):
         found.append(("Knobs", importance_bars(knobs, theme), ""))
     return [

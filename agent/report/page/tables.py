@@ -92,7 +92,10 @@ def _pair(campaign: Campaign, pair: Pair) -> list[Cell]:
     return [
         Cell(sum(sizes), f"{sizes[0]} : {sizes[1]}"),
         _gain(campaign, pair.difference),
-        Cell(pair.interval[0] if pair.interval else None, span(campaign, *pair.interval) if pair.interval else NONE),
+        Cell(
+            pair.interval[0] if pair.interval else None,
+            span(campaign, *pair.interval) if pair.interval else NONE,
+        ),
         _p(test.permutation if test else None),
         _p(test.welch if test else None),
         _p(test.smallest if test else None),
@@ -129,7 +132,10 @@ def levels(campaign: Campaign) -> list[dict[str, Any]]:
         cells = []
         for searcher in campaign.searchers:
             group = campaign.of(searcher)
-            times = {axis: [v for s in group if (v := at[s.name][name]) is not None] for axis, at in reached.items()}
+            times = {
+                axis: [v for s in group if (v := at[s.name][name]) is not None]
+                for axis, at in reached.items()
+            }
             if not times["trials"]:
                 cells.append(NONE)
                 continue
@@ -158,5 +164,7 @@ def all_marks(campaign: Campaign, rows: Sequence[Account]) -> list[str]:
     for name, hard in differing(campaign).items():
         found.append(f"The studies differ in {name}{': they cannot be compared' if hard else ''}.")
     for names in alike(campaign):
-        found.append(f"{', '.join(names)} tried exactly the same: they count as studies, but chance played no part.")
+        found.append(
+            f"{', '.join(names)} tried exactly the same: they count as studies, but chance played no part."
+        )
     return found

@@ -43,7 +43,9 @@ def _study(campaign: Campaign, study: Study, salt: str, overlay: bool, most: int
     by_number = {trial.number: trial for trial in study.trials}
     spec = study.spec
     about = f"{spec.searcher}, searcher seed {spec.searcher_seed}, {len(study.proposals)} trials, "
-    about += f"{duration(study.charges.seconds)} charged, sandbox {spec.sandbox or 'not named'}, {study.state}"
+    about += (
+        f"{duration(study.charges.seconds)} charged, sandbox {spec.sandbox or 'not named'}, {study.state}"
+    )
     return {
         "name": study.name,
         "about": about,
@@ -100,7 +102,10 @@ def _kind(trial: Trial) -> str:
 
 
 def _proposed(trial: Trial) -> list[str]:
-    said = [f"{key} = {value:g}" if isinstance(value, float) else f"{key} = {value}" for key, value in sorted(trial.proposal.overrides.items())]
+    said = [
+        f"{key} = {value:g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in sorted(trial.proposal.overrides.items())
+    ]
     return said + [f"edits {path}" for path in sorted({edit.path for edit in trial.proposal.edits})]
 
 
@@ -110,15 +115,34 @@ def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
         ("hypothesis", proposal.hypothesis),
         ("expected", proposal.expected_effect),
         ("proposed", "; ".join(_proposed(trial))),
-        ("origin", ", ".join(filter(None, (proposal.category, proposal.phase, f"by {proposal.route}" if proposal.route else "")))),
+        (
+            "origin",
+            ", ".join(
+                filter(
+                    None,
+                    (proposal.category, proposal.phase, f"by {proposal.route}" if proposal.route else ""),
+                )
+            ),
+        ),
     ]
     if outcome:
         facts.append(("outcome", ": ".join(filter(None, (outcome.status.replace("_", " "), outcome.reason)))))
-        facts.append(("measured", ", ".join(f"{m.score:.5g} (seed {m.seed}, fold {m.fold})" for m in outcome.measurements)))
+        facts.append(
+            (
+                "measured",
+                ", ".join(f"{m.score:.5g} (seed {m.seed}, fold {m.fold})" for m in outcome.measurements),
+            )
+        )
     if verdict:
         said = [verdict.reason]
-        said += [f"probability of a gain {verdict.probability:.2f}"] if verdict.probability is not None else []
-        said += [f"{verdict.delta:+.4g} against trial {before.number}"] if verdict.delta is not None and before else []
+        said += (
+            [f"probability of a gain {verdict.probability:.2f}"] if verdict.probability is not None else []
+        )
+        said += (
+            [f"{verdict.delta:+.4g} against trial {before.number}"]
+            if verdict.delta is not None and before
+            else []
+        )
         facts.append(("decision", ", ".join(filter(None, [verdict.decision, *said]))))
     cost = f"{duration(trial.charges.seconds)}, {trial.charges.runs} runs"
     return [*facts, ("charged", cost + (f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""))]
@@ -177,5 +201,3 @@ def _tail(text: str, most: int) -> str:
     """The end of a log."""
     shown = CONTROL.sub("", text)
     return shown if len(shown) <= most else f"({len(shown) - most} characters before) …{shown[-most:]}"
-
-

@@ -1,0 +1,201 @@
+"""The verdict against campaigns whose truth is known: as real ledgers, and in large numbers for the rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.report.campaign import Campaign, Study, load
+from agent.report.comparison import finals, pairs, to_confirm
+from agent.report.evidence import judge
+from agent.report.verdict import Verdict, verdict
+from tests.agent.report.synthetic import Kind, Maker, fill
+
+# truth -> (searchers, the claim that is right; None: no claim is)
+TRUTHS: dict[str, tuple[dict[str, Kind], tuple[str, str] | None]] = {
+    "no difference": ({"tpe": Kind(), "random": Kind()}, None),
+    "a large one": ({"tpe": Kind(gain=0.6), "random": Kind()}, ("tpe", "random")),
+    "only lucky in the search": ({"tpe": Kind(promised=0.4), "random": Kind()}, None),
+    "crashes": ({"tpe": Kind(crashes=0.6), "random": Kind()}, None),
+    # twice the seconds, and better only in the second half of them
+    "unequal charges": (
+        {"tpe": Kind(gain=0.6, seconds=120, late=True), "random": Kind()},
+        ("random", "tpe"),
+    ),
+}
+
+
+def made(seed: int, kinds: dict[str, Kind], studies: int = 5, trials: int = 6) -> Campaign:
+    return Maker(np.random.default_rng([4, seed]), trials=trials).campaign(kinds, studies)
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Verdict]]:
+    """Ten campaigns for each truth, written to ledgers and read back: what the report says of them."""
+    found: dict[str, list[Verdict]] = {}
+    folder = tmp_path_factory.mktemp("ledgers")
+    for place, (name, (kinds, _)) in enumerate(TRUTHS.items()):
+        campaigns = [_named(f"{seed}-", made(100 * place + seed, kinds, trials=3)) for seed in range(10)]
+        ledger = fill(folder / f"{place}.db", [study for c in campaigns for study in c.studies])
+        found[name] = [verdict(load(ledger, [s.name for s in c.studies])) for c in campaigns]
+    return found
+
+
+def _named(prefix: str, campaign: Campaign) -> Campaign:
+    return replace(campaign, studies=tuple(replace(s, name=prefix + s.name) for s in campaign.studies))
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_fifty_ledgers_with_a_known_truth(truth: str, verdicts: dict[str, list[Verdict]]) -> None:
+    right = TRUTHS[truth][1]
+    said = verdicts[truth]
+    assert all(v.final for v in said)
+    if right:
+        assert sum(v.claims == (right,) for v in said) >= 9
+        where = " at equal charges" if truth == "unequal charges" else ""
+        headline = f"{right[0]} searched better than {right[1]}{where}."
+        assert all(v.headline == headline for v in said if v.claims)
+    claims = [claim for v in said for claim in v.claims if claim != right]
+    # one of ten at most here; the rate is measured below
+    assert len(claims) <= 1
+    assert all(bool(v.claims) == ("searched better" in v.headline) for v in said)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        {"a": Kind(), "b": Kind()},
+        {"a": Kind(), "b": Kind(), "c": Kind()},
+        {"a": Kind(between=0.0), "b": Kind(between=0.15)},
+        {"a": Kind(promised=0.4), "b": Kind()},
+        {"a": Kind(seconds=100.0, early=True), "b": Kind(early=True)},
+        {"a": Kind(gain=0.0, between=0.0, promised=0.3), "b": Kind(gain=0.0, between=0.0)},
+    ],
+    ids=["two", "three", "unequal spread", "lucky", "unequal charges", "nothing works"],
+)
+def test_false_claims_are_at_most_one_in_twenty(kinds: dict[str, Kind]) -> None:
+    """150 campaigns a world, of 4 and of 6 studies; 5 % and two and a half standard errors."""
+    searchers = improved = 0
+    for seed in range(150):
+        found = judge(made(seed, kinds, 4 if seed % 2 else 6, trials=3))
+        searchers += bool(found.claims)
+        improved += bool(found.improved)
+    limit = 0.05 + 2.5 * (0.05 * 0.95 / 150) ** 0.5
+    assert searchers / 150 <= limit
+    if all(kind.gain == 0 for kind in kinds.values()):
+        assert improved / 150 <= limit
+
+
+def test_lucky_search_is_named() -> None:
+    said = verdict(made(1, {"tpe": Kind(gain=0.0, between=0.0, promised=0.4)}, studies=1))
+    assert said.headline == "tpe is not shown to have improved on the reference."
+    assert any("looked 3" in s and "fresh seeds" in s for s in said.sentences)
+    assert not said.improved
+
+
+def test_too_few_studies_say_how_many_it_takes() -> None:
+    said = verdict(made(2, {"tpe": Kind(gain=0.8), "random": Kind()}, studies=3))
+    assert said.headline.startswith("Too few studies to say who searched better")
+    assert "3 against 3 studies cannot give a p below 0.1: at least 4 studies" in " ".join(said.sentences)
+    assert not said.claims
+
+
+def test_small_difference_says_how_many_studies_would_show_it() -> None:
+    said = verdict(made(3, {"tpe": Kind(gain=0.36), "random": Kind()}, studies=5))
+    assert said.headline == "No searcher is shown to be better than another."
+    assert any("studies each would" in sentence for sentence in said.sentences)
+
+
+def test_more_seconds_are_compared_at_equal_seconds() -> None:
+    """What had more is cut to what the other had; without a confirmation there, it cannot be called better."""
+    maker = Maker(np.random.default_rng(5), trials=8)
+    campaign = maker.campaign({"tpe": Kind(gain=0.8, seconds=120, late=True), "random": Kind()}, 5)
+    [pair] = pairs(campaign)
+    assert pair.p is not None
+    assert pair.p < 0.05
+    assert (pair.only, pair.better) == ("random", None)
+    said = verdict(campaign)
+    assert not said.claims
+    assert "used more seconds" in " ".join(said.sentences)
+    wanted = to_confirm(campaign)
+    assert all(len(wanted[s.name]) == 2 for s in campaign.of("tpe"))
+    assert all(len(wanted[s.name]) == 1 for s in campaign.of("random"))
+    confirmed = [_confirm(maker, s, wanted[s.name], gain=0.75) for s in campaign.studies]
+    [pair] = pairs(replace(campaign, studies=tuple(confirmed)))
+    assert pair.limit is not None
+    assert pair.better == "tpe"
+    assert "at equal charges" in verdict(replace(campaign, studies=tuple(confirmed))).headline
+
+
+def _confirm(maker: Maker, study: Study, trials: list[int], gain: float) -> Study:
+    """The study with its earlier recipe confirmed too."""
+    assert study.winner is not None
+    event = next(e for e in study.events if e["event"] == "confirmed" and e["role"] == "winner")
+    measured = maker.noise.measure(maker.random, np.log(340) - gain, (100, 101, 102, 103, 104))
+    data = [vars(m) | {"metrics": {}} for m in measured]
+    earlier = [t for t in trials if t != study.winner.number]
+    return replace(
+        study, events=(*study.events, *({**event, "trial": t, "measurements": data} for t in earlier))
+    )
+
+
+def test_the_thrifty_one_may_be_called_better() -> None:
+    kinds = {"dear": Kind(gain=0.1, seconds=200, late=True), "thrifty": Kind(gain=0.7)}
+    assert verdict(made(6, kinds)).claims == (("thrifty", "dear"),)
+
+
+def test_nothing_is_claimed_before_the_end() -> None:
+    campaign = made(7, {"tpe": Kind(gain=0.8), "random": Kind()})
+    assert verdict(campaign).claims
+    running = replace(campaign.studies[0], events=campaign.studies[0].events[:-1])
+    said = verdict(replace(campaign, studies=(running, *campaign.studies[1:])))
+    assert said.headline == "No verdict yet: 1 study has not ended."
+    assert not said.claims
+    unconfirmed = tuple(replace(s, events=s.events[-1:]) for s in campaign.studies)
+    said = verdict(replace(campaign, studies=unconfirmed))
+    assert said.headline == "No verdict yet: nothing has been trained again on fresh seeds."
+    assert not said.claims
+
+
+def test_confirmation_on_the_searchs_own_seeds_does_not_count() -> None:
+    campaign = made(8, {"tpe": Kind(gain=0.8), "random": Kind()})
+    reused = replace(campaign.studies[0].spec, training_seeds=(0, 100, 101, 102, 103, 104))
+    study = replace(campaign.studies[0], spec=reused)
+    found = finals(replace(campaign, studies=(study,)))
+    assert found[0].confirmed is None
+
+
+def test_different_budgets_forbid_a_claim() -> None:
+    campaign = made(9, {"tpe": Kind(gain=0.8), "random": Kind()})
+    specs = [replace(s.spec, budget=replace(s.spec.budget, seconds=40.0)) for s in campaign.of("tpe")]
+    changed = [replace(s, spec=spec) for s, spec in zip(campaign.of("tpe"), specs, strict=True)]
+    said = verdict(replace(campaign, studies=(*changed, *campaign.of("random"))))
+    assert "cannot be compared: they differ in seconds a trial" in said.headline
+    assert not said.claims
+
+
+def test_different_tasks_are_refused() -> None:
+    campaign = made(10, {"tpe": Kind(), "random": Kind()}, studies=1)
+    other = replace(campaign.studies[0], spec=replace(campaign.studies[0].spec, task="toy"))
+    with pytest.raises(ValueError, match="studies differ in task \\(eclip, toy\\)"):
+        replace(campaign, studies=(other, campaign.studies[1]))
+    with pytest.raises(ValueError, match="at least one study"):
+        replace(campaign, studies=())
+
+
+def test_a_study_that_keeps_nothing_ends_at_the_reference(tmp_path: Path) -> None:
+    campaign = made(11, {"tpe": Kind(gain=0.7), "random": Kind()})
+    first = campaign.of("random")[0]
+    trials = tuple(
+        replace(t, verdict=replace(t.verdict, decision="reverted"))
+        if t.verdict and t.verdict.decision == "kept"
+        else t
+        for t in first.trials
+    )
+    campaign = replace(campaign, studies=(replace(first, trials=trials), *campaign.of("tpe")))
+    read = load(fill(tmp_path / "ledger.db", campaign.studies), [s.name for s in campaign.studies])
+    final = finals(read)[0]
+    assert (final.kept, final.confirmed, final.p) == (False, 0.0, None)
