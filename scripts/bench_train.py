@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import argparse
 
@@ -24,6 +24,7 @@ from eclip import entry  # noqa: F401  # isort: skip (before torch: OpenMP waits
 
 from bench import figures
 from bench.suite import Suite
+from bench.workload import ROOT
 
 RECORDED = ROOT / "scripts" / "bench_recorded.json"
 

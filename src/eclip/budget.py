@@ -19,10 +19,12 @@ class BudgetClock:
         self.max_steps, self.seconds, self._now = max_steps, seconds, now
         self._used = 0.0
         self._since: float | None = None
+        self._began: float | None = None
 
     def start(self, used: float = 0.0) -> None:
         """Starts counting, `used` seconds being spent already (a resumed run)."""
         self._used, self._since = used, self._now()
+        self._began = self._since
 
     def pause(self) -> None:
         self._used, self._since = self.elapsed(), None
@@ -34,6 +36,10 @@ class BudgetClock:
     def elapsed(self) -> float:
         """Training seconds so far."""
         return self._used + (self._now() - self._since if self._since is not None else 0.0)
+
+    def age(self) -> float:
+        """Wall-clock seconds since `start`, pauses included; 0 before it."""
+        return self._now() - self._began if self._began is not None else 0.0
 
     def share(self, step: int) -> float:
         """Share of the budget used when `step` begins, in [0, 1]."""

@@ -2,12 +2,13 @@
 
 torchmetrics (which Lightning imports) imports every optional package that it finds installed: scipy.signal,
 matplotlib (whose font cache is built anew in each sandboxed run), transformers, torchvision. Nothing here uses
-them through it, so they are hidden from it while it is imported: a run starts a third sooner.
-Measured figures: docs/performance.md.
+them through it, so they are hidden from it while it is imported. Nor is there garbage in what an import makes:
+collections, which would walk all of it again and again, wait. Measured figures: docs/performance.md.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,19 @@ def _hiding(probe: Callable[..., Any], error: type[Exception]) -> Callable[..., 
     return probed
 
 
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Inside, Python's garbage collector rests."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 if "torchmetrics" not in sys.modules:
-    with hidden_packages():
-        import lightning.pytorch
+    with hidden_packages(), without_collections():
+        import lightning.pytorch  # noqa: F401
         import torchmetrics  # noqa: F401

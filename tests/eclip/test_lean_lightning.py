@@ -1,0 +1,29 @@
+"""What a run imports, seen from a fresh interpreter: Lightning without the packages that only its metrics would use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+LOOK = """
+import gc, sys
+import eclip.run
+from lightning_utilities.core.imports import package_available
+print(sorted({"matplotlib", "scipy", "torchvision", "transformers"} & set(sys.modules)))
+print(gc.isenabled(), package_available("matplotlib"))
+import torchmetrics
+print(torchmetrics.MeanMetric()(2.0).item())
+from eclip import torchvision_fix  # a model with published weights mends it first
+from transformers import DistilBertConfig
+import timm, matplotlib.pyplot
+"""
+
+
+def test_a_run_imports_no_optional_package_and_may_do_so_later():
+    command = [sys.executable, "-c", LOOK]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)}, check=False
+    )
+    assert done.stdout.splitlines() == ["[]", "True True", "2.0"], done.stderr
