@@ -20,7 +20,7 @@ from agent.report.page import page
 from agent.report.summary import summary
 
 # pictures of single studies are made for so many at most; the page has them all
-MOST_STAIRS = 4
+MOST_STAIRS = 2
 
 
 def write(

@@ -12,7 +12,8 @@ import pytest
 from agent.ledger import Ledger, LedgerError
 from agent.records import Charges, Outcome
 from agent.report.campaign import Campaign, Study, load
-from tests.agent.report.synthetic import FRESH, START, Kind, Maker, fill, write
+from tests.agent.report.ledgers import fill, write
+from tests.agent.report.synthetic import FRESH, START, Kind, Maker
 
 
 def study(curve_points: int = 0) -> tuple[Maker, Study]:

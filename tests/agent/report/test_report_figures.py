@@ -27,7 +27,8 @@ from agent.report.figures.staircase import staircase
 from agent.report.figures.style import THEMES, for_page, save, spread
 from agent.report.files import figures
 from agent.report.importance import Importance, importance
-from tests.agent.report.synthetic import Kind, Maker, ablated, fill
+from tests.agent.report.ledgers import fill
+from tests.agent.report.synthetic import Kind, Maker, ablated
 
 THEME = THEMES["light"]
 WORTHS = {"optimizer.lr": 0.2, "expert.weight": 0.1, "edits losses.py": 0.0}

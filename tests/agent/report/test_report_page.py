@@ -18,7 +18,8 @@ from agent.report.campaign import Campaign, Study, load
 from agent.report.files import write
 from agent.report.page import page
 from agent.report.summary import summary
-from tests.agent.report.synthetic import FRESH, START, Kind, Maker, ablated, fill
+from tests.agent.report.ledgers import fill
+from tests.agent.report.synthetic import FRESH, START, Kind, Maker, ablated
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }} $\\frac{ | `x` \x1b[31m"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.agent.report.synthetic import Kind, Maker, fill
+from tests.agent.report.ledgers import fill
+from tests.agent.report.synthetic import Kind, Maker
 
 ROOT = Path(__file__).resolve().parents[3]
 

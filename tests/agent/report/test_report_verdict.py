@@ -12,7 +12,8 @@ from agent.report.campaign import Campaign, Study, load
 from agent.report.comparison import finals, pairs, to_confirm
 from agent.report.evidence import judge
 from agent.report.verdict import Verdict, verdict
-from tests.agent.report.synthetic import Kind, Maker, fill
+from tests.agent.report.ledgers import fill
+from tests.agent.report.synthetic import Kind, Maker
 
 # truth -> (searchers, the claim that is right; None: no claim is)
 TRUTHS: dict[str, tuple[dict[str, Kind], tuple[str, str] | None]] = {
