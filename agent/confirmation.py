@@ -81,7 +81,7 @@ class Confirmation:
         Factor by factor and seed by seed, the subjects in turn, so that a noisy machine hurts all alike.
         Raises Stopped, SandboxUnavailable, LedgerError where another process works on a study.
         """
-        with Held(self.ledgers):
+        with Held(self.ledgers) as held:
             subjects = [subject for ledger in self.ledgers for subject in self._subjects(ledger)]
             for ledger in self.ledgers:
                 self._announce(ledger, [s.trial.number for s in subjects if s.bench.ledger is ledger])
@@ -94,6 +94,7 @@ class Confirmation:
             for count, (factor, seed, subject) in enumerate(rounds, start=1):
                 if news := self._measure(subject, factor, seed, subjects):
                     self.say(f"{count:4d}/{len(rounds)}  {subject}, seed {seed}, budget x {factor:g}: {news}")
+                    held.heartbeat()
 
     def read_test(self, again: bool = False) -> None:
         """Each study's winner, trained on everything, reads the test set; a second time only if `again`.
@@ -194,13 +195,19 @@ class Held:
     def __init__(self, ledgers: Sequence[StudyLedger]) -> None:
         self.ledgers, self.owner = ledgers, str(Owner.here())
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Held:
         try:
             for ledger in self.ledgers:
                 ledger.claim(self.owner)
         except BaseException:
             self.__exit__()
             raise
+        return self
+
+    def heartbeat(self) -> None:
+        """Says to other hosts that we are alive; needed within every lease."""
+        for ledger in self.ledgers:
+            ledger.heartbeat(self.owner)
 
     def __exit__(self, *_: object) -> None:
         for ledger in self.ledgers:

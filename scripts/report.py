@@ -47,7 +47,7 @@ def report(config: DictConfig) -> Path:
 def task_settings(config: DictConfig, task: str) -> tuple[Scale, str]:
     """(scale, metric) from the settings, else from the task's file. Raises ValueError where neither is there."""
     path = ROOT / "configs" / "task" / f"{task}.yaml"
-    written = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    written = cast("DictConfig", OmegaConf.load(path)) if path.is_file() else OmegaConf.create({})
     scale, metric = config.scale or written.get("scale"), config.metric or written.get("metric")
     if scale not in ("log", "linear") or not metric:
         raise ValueError(

@@ -41,7 +41,8 @@ def attribution(campaign: Campaign, study: Study) -> list[Worth]:
     """The changes that were ablated against the study's winner, the most worth first."""
     if not study.winner:
         return []
-    number, measured = study.winner.number, defaultdict(list)
+    number = study.winner.number
+    measured: dict[str, list[Measurement]] = defaultdict(list)
     for event in study.events_named("ablated"):
         if event["trial"] == number:
             measured[event["change"]] += [from_json(Measurement, data) for data in event["measurements"]]

@@ -210,13 +210,12 @@ def _loss_curve(points: Sequence[Mapping[str, Any]], most: int = 48) -> Curve:
     The first run ends where the fold changes or, with another training seed, the step falls.
     """
     end, before = 0, -math.inf
-    for end, point in enumerate(points):
-        step = point.get("step")
-        if point.get("fold") != points[0].get("fold") or not _finite(step) or step <= before:
+    for point in points:
+        step = point.get("step", math.nan)
+        # written so that what is no number ends the run, too
+        if point.get("fold") != points[0].get("fold") or not (_finite(step) and step > before):
             break
-        before = step
-    else:
-        end = len(points)
+        end, before = end + 1, step
     thinned = points[: end : max(1, math.ceil(end / most))]
     return tuple((p["step"], p["loss"]) for p in thinned if _finite(p.get("loss")))
 

@@ -12,7 +12,9 @@ import itertools
 import statistics as averages
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from agent.records import Measurement
 from agent.report.best_so_far import recipe_within
 from agent.report.campaign import Campaign, Study
 from agent.report.statistics import Test, bootstrap, compare, holm, welch_p
@@ -101,7 +103,7 @@ def finals(campaign: Campaign, factor: float = 1.0) -> list[Final]:
     return [replace(final, p=corrected.get(final.study)) for final in found]
 
 
-def _final(campaign: Campaign, study: Study, factor: float, measured: Sequence) -> Final:
+def _final(campaign: Campaign, study: Study, factor: float, measured: Sequence[Measurement]) -> Final:
     winner, reference = study.winner, study.reference
     assert winner is not None
     assert winner.outcome is not None
@@ -154,7 +156,7 @@ def _tested(first: str, second: str, merits: Sequence[Sequence[float | None]]) -
     pair = Pair(first, second, (known[0], known[1]), missing)
     if min(map(len, known)) < 2:
         return pair
-    return replace(pair, test=compare(*known), interval=bootstrap(*known))
+    return replace(pair, test=compare(known[0], known[1]), interval=bootstrap(known[0], known[1]))
 
 
 def _merit(campaign: Campaign, study: Study, limit: float | None, factor: float) -> float | None:
@@ -199,7 +201,7 @@ def to_confirm(campaign: Campaign) -> dict[str, list[int]]:
 def differing(campaign: Campaign) -> dict[str, bool]:
     """Settings in which the studies differ -> whether that forbids comparing them."""
     specs = [study.spec for study in campaign.studies]
-    values = {
+    values: dict[str, list[Any]] = {
         "seconds a trial": [spec.budget.seconds for spec in specs],
         "training seeds": [spec.training_seeds for spec in specs],
         "the reference's settings": [spec.details.get("base") for spec in specs],

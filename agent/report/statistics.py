@@ -151,21 +151,27 @@ def bootstrap(
     return float(low), float(high)
 
 
-def power(effect: float, deviation: float, size: int, alpha: float, simulations: int = 400) -> float:
+def power(effect: float, deviation: float, size: int, alpha: float, simulations: int = 250) -> float:
     """Chance that a permutation test finds `effect` between two normal groups of `size` at level `alpha`."""
-    random = np.random.default_rng(size)
-    data = random.normal(0.0, deviation, size=(simulations, 2 * size))
+    data = np.random.default_rng(size).normal(0.0, deviation, size=(simulations, 2 * size))
     data[:, :size] += effect
-    if math.comb(2 * size, size) <= 1_000:
-        chosen, extra = _dealings(2 * size, size), 0
-    else:
-        chosen, extra = random.random((999, 2 * size)).argsort(axis=1)[:, :size], 1
-    member = np.zeros((len(chosen), 2 * size))
-    np.put_along_axis(member, chosen, 1.0, axis=1)
+    member, extra = _members(size)
     sums, observed = data @ member.T, data[:, :size].sum(axis=1, keepdims=True)
     slack = 1e-9 * deviation
     hits = np.minimum((sums >= observed - slack).sum(axis=1), (sums <= observed + slack).sum(axis=1))
-    return float((2 * (hits + extra) / (len(chosen) + extra) <= alpha).mean())
+    return float((2 * (hits + extra) / (len(member) + extra) <= alpha).mean())
+
+
+@cache
+def _members(size: int) -> tuple[Array, int]:
+    """(dealings x 2 size) of ones and zeros, all or 999 random ones; and what to add to hits and dealings."""
+    if math.comb(2 * size, size) <= 1_000:
+        chosen, extra = _dealings(2 * size, size), 0
+    else:
+        chosen, extra = np.random.default_rng(size).random((999, 2 * size)).argsort(axis=1)[:, :size], 1
+    member = np.zeros((len(chosen), 2 * size))
+    np.put_along_axis(member, chosen, 1.0, axis=1)
+    return member, extra
 
 
 def studies_for_power(effect: float, deviation: float, alpha: float, wanted: float = 0.8) -> int | None:

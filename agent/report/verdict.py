@@ -64,6 +64,8 @@ def _versus(
     if claims:
         said = [f"{name} searched better than {_list([b for a, b in claims if a == name])}" for name in best]
         return f"{'; '.join(said)}. Between the others no difference is shown."
+    if any(pair.only and pair.p is not None and pair.p <= ALPHA for pair in found):
+        return "No searcher is shown to be better at equal charges."
     if any(_possible(pair, len(found)) for pair in found):
         return "No searcher is shown to be better than another."
     fewest = min(min(map(len, pair.values)) for pair in found)
@@ -72,7 +74,7 @@ def _versus(
 
 def _possible(pair: Pair, comparisons: int) -> bool:
     """Whether these sizes could show a difference at all."""
-    return smallest_p(*map(len, pair.values)) * comparisons <= ALPHA
+    return smallest_p(len(pair.values[0]), len(pair.values[1])) * comparisons <= ALPHA
 
 
 def _alone(campaign: Campaign, ends: list[Final]) -> str:
@@ -108,8 +110,8 @@ def _pair_sentences(campaign: Campaign, found: list[Pair]) -> list[str]:
             f"Of the {'other ' if told else ''}differences none is shown; the largest: {_seen(campaign, most)}."
         )
     if not any(_possible(pair, len(found)) for pair in found):
-        sizes = max(found, key=lambda pair: smallest_p(*map(len, pair.values)) * -1).values
-        told.append(_too_few(*map(len, sizes), len(found)))
+        sizes = max(found, key=lambda pair: -smallest_p(len(pair.values[0]), len(pair.values[1]))).values
+        told.append(_too_few(len(sizes[0]), len(sizes[1]), len(found)))
     return told
 
 
@@ -148,7 +150,7 @@ def _pair_sentence(campaign: Campaign, pair: Pair, comparisons: int) -> str:
             "seconds have not been confirmed."
         )
     if not _possible(pair, comparisons):
-        return f"{text}. {_too_few(*map(len, pair.values), comparisons)}"
+        return f"{text}. {_too_few(len(pair.values[0]), len(pair.values[1]), comparisons)}"
     return f"{text}: no difference is shown. {_how_many(pair, comparisons)}"
 
 
@@ -197,7 +199,9 @@ def _longer(campaign: Campaign) -> list[str]:
     reference = campaign.level(campaign.reference_confirmed(LONGER))
     winners = [(s, s.winner.number) for s in campaign.studies if s.winner and s.winner != s.reference]
     levels = [campaign.level(study.confirmed(number, LONGER)) for study, number in winners]
-    held = [campaign.gain(level, reference) for level in levels if level is not None and reference is not None]
+    held = [
+        campaign.gain(level, reference) for level in levels if level is not None and reference is not None
+    ]
     if not held:
         return []
     whose = "the winner is" if len(held) == 1 else f"{len(held)} winners are on average"
@@ -251,7 +255,8 @@ def duration(seconds: float | None) -> str:
 
 
 def _minus(value: float, form: str) -> str:
-    return f"{value:{form}}".replace("-", "−")
+    text = f"{value:{form}}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
 def _range(values: list[int]) -> str:

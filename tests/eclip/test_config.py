@@ -142,7 +142,7 @@ REFUSED = [
     ("data.folds", [0, 3], "data.folds=[0, 3]: fold 3 is not in [0, 2]"),
     ("model.logit_scale.min", 200, "model.logit_scale.min=200: above model.logit_scale.max=100"),
     ("model.image.patch_size", 15, "model.image.patch_size=15: must divide model.image_size=64"),
-    ("model.image.heads", 3, "model.image.heads=3: must divide model.image.width=128"),
+    ("model.image.heads", 5, "model.image.heads=5: must divide model.image.width=96"),
     ("model.text.width", 130, "model.text.heads=4: must divide model.text.width=130"),
     ("expert.probability.min", 0.9, "expert.probability.min=0.9: above max=0.8"),
 ]  # fmt: skip

@@ -38,7 +38,7 @@ WRONG = [
     ),
     (
         "model=clip_tiny model.image.heads=5",
-        "model.image.heads=5: must divide model.image.width=128 (configs/model/clip_tiny.yaml)",
+        "model.image.heads=5: must divide model.image.width=96 (configs/model/clip_tiny.yaml)",
     ),
     ("seed=-1", "seed=-1: expected a whole number in [0, 2.14748e+09]"),
     ("optimizer.lrr=1", "optimizer.lrr: unknown key; did you mean optimizer.lr"),

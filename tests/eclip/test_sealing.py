@@ -91,6 +91,7 @@ def test_another_cut_lies_elsewhere(config, vault, sealed):
 
 def test_the_test_split_is_sealed_with_everything_to_learn_from(config, tmp_path):
     folder, key = seal_test(config, tmp_path)
+    assert seal_test(config, tmp_path) == (folder, key)
     data = open_sealed(folder)
     assert (len(data.train), data.candidates, data.fold) == (60, 12, None)
     assert sorted(read_key(key).text_N) == list(range(12))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agent.report.attribution import Worth
 from agent.report.campaign import Campaign
-from agent.report.figures.style import Theme, canvas, panel, texts
+from agent.report.figures.style import Theme, canvas, fitted, panel, text_width, texts
 from agent.report.importance import Importance
 
 ROW = 0.27  # inches
@@ -64,19 +65,14 @@ def importance_bars(found: Sequence[Importance], theme: Theme) -> Figure:
     return figure
 
 
-def _rows(theme: Theme, title: str, subtitle: str, names: Sequence[str]):  # type: ignore[no-untyped-def]
-    longest = max((len(name) for name in names), default=0)
+def _rows(theme: Theme, title: str, subtitle: str, names: Sequence[str]) -> tuple[Figure, Axes]:
+    labels = [fitted(name, 9.5, 3.6) for name in reversed(names)]
     figure = canvas(theme, title, subtitle, width=9.0, height=1.55 + ROW * max(len(names), 1))
-    axes = panel(
-        figure, theme, left=min(0.4 + 0.075 * min(longest, 46), 4.2), right=0.35, bottom=0.55, top=0.88
-    )
+    left = 0.3 + max((text_width(label, 9.5) for label in labels), default=0.0) / 72
+    axes = panel(figure, theme, left, right=0.35, bottom=0.55, top=0.88)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], color=theme.ink, size=9.5)
+    axes.set_yticks(range(len(names)), labels, color=theme.ink, size=9.5)
     axes.xaxis.set_major_locator(MaxNLocator(7))
     axes.grid(axis="x", color=theme.faint, lw=0.8)
     axes.set_axisbelow(True)
     return figure, axes
-
-
-def _short(name: str, most: int = 46) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"

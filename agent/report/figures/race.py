@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from agent.report.best_so_far import Axis, Band, at, band, relative
 from agent.report.campaign import Campaign
 from agent.report.figures.style import Theme, canvas, panel, spread, texts
 
 TITLES = {"trials": "trials", "seconds": "charged time", "usd": "dollars"}
+STEPS = [1, 2, 2.5, 5, 10]
 ENOUGH = 3  # studies from which on quartiles say more than the curves themselves
 
 
@@ -59,7 +61,9 @@ def _line(axes: Axes, campaign: Campaign, name: str, found: Band, axis: Axis, co
 
 
 def _scales(axes: Axes, known: dict[str, Band], axis: Axis, theme: Theme, log: bool) -> None:
-    values = 100 * np.concatenate([part for found in known.values() for part in (found.low, found.high)])
+    values = np.concatenate(
+        [line.get_ydata() for line in axes.lines] + [_edges(found) for found in known.values()]
+    )
     low, high = min(float(values.min()), 100.0), max(float(values.max()), 100.0)
     pad = 0.06 * (high - low) or 1.0
     axes.set_ylim(max(low - pad, low * 0.9) if log else low - pad, high + pad)
@@ -71,6 +75,9 @@ def _scales(axes: Axes, known: dict[str, Band], axis: Axis, theme: Theme, log: b
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+    for index, found in enumerate(known.values()):
+        if found.x[-1] == 0:  # spends nothing: its end holds for any sum
+            axes.axhline(100 * found.median[-1], color=theme.colour(index), lw=1.2, ls=(0, (1, 2)))
     axes.grid(axis="y", color=theme.faint, lw=0.8)
     axes.set_axisbelow(True)
     axes.axhline(100, color=theme.muted, lw=0.9, ls=(0, (4, 3)))
@@ -81,6 +88,10 @@ def _scales(axes: Axes, known: dict[str, Band], axis: Axis, theme: Theme, log: b
     axes.set_xlabel(unit, color=theme.muted, size=9.5, loc="left")
 
 
+def _edges(found: Band) -> npt.NDArray[np.float64]:
+    return 100 * np.concatenate([found.low, found.high])
+
+
 def _unit(axis: Axis, end: float) -> tuple[float, str]:
     if axis == "trials":
         return 1.0, "trials"
@@ -89,16 +100,14 @@ def _unit(axis: Axis, end: float) -> tuple[float, str]:
     return (3600.0, "hours charged") if end >= 7200 else (60.0, "minutes charged")
 
 
-def _whole(end: float, factor: float):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import FixedLocator, MaxNLocator
+def _whole(end: float, factor: float) -> FixedLocator:
+    return FixedLocator(
+        [v * factor for v in MaxNLocator(8, steps=STEPS).tick_values(0, end) if v <= end * 1.01]
+    )
 
-    return FixedLocator([v * factor for v in MaxNLocator(8).tick_values(0, end) if v <= end * 1.01])
 
-
-def _ticks(low: float, high: float):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
-    return FixedLocator([v for v in MaxNLocator(6).tick_values(low, high) if v > 0])
+def _ticks(low: float, high: float) -> FixedLocator:
+    return FixedLocator([v for v in MaxNLocator(6, steps=STEPS).tick_values(low, high) if v > 0])
 
 
 def _names(axes: Axes, known: dict[str, Band], theme: Theme) -> None:

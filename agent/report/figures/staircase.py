@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from agent.noise import NoisePrior, estimate
 from agent.records import Measurement, Trial
 from agent.report import published
 from agent.report.campaign import Campaign, Study
-from agent.report.figures.style import Theme, canvas, panel, texts
+from agent.report.figures.style import Theme, canvas, fitted, panel, texts
 from agent.report.lineage import changes, lineage
 from agent.searchers.base import comparable_score
 
@@ -44,7 +45,8 @@ def dots(campaign: Campaign, study: Study) -> Dots | None:
     by_number = {trial.number: trial for trial in study.trials}
     done = [t for t in study.trials if t.outcome and t.outcome.status == "completed" and t.verdict]
     kept = {trial.number for trial in lineage(study)}
-    tried, early = [], []
+    tried: list[tuple[int, float]] = []
+    early: list[tuple[int, float]] = []
     for trial in done:
         assert trial.outcome is not None
         point = (trial.number, comparable_score(trial, by_number))
@@ -80,13 +82,14 @@ def staircase(campaign: Campaign, study: Study, theme: Theme, overlay: bool = Fa
     title = f"{study.name}: {found.reference:.4g} → {last:.4g} ({said})"
     count, kept = len(study.proposals), len(found.kept) - 1
     better = "lower" if campaign.sign < 0 else "higher"
-    subtitle = f"{campaign.metric} of {count} trials, {kept} kept; {better} is better; shaded: 95 % of the recipe's repeats"
+    subtitle = f"{campaign.metric} of {count} trials, {kept} kept; {better} is better"
+    subtitle += "; shaded: 95 % of the recipe's repeats"
     subtitle += "; rings: stopped early" if found.early else ""
     figure = canvas(theme, title, subtitle, width=10.0, height=max(4.6, 1.6 + 0.21 * min(kept, MOST_NAMES)))
     axes = panel(figure, theme, left=0.66, right=3.75)
     _scales(axes, campaign, found, max(t.number for t in study.trials), theme)
     if overlay:
-        _published(axes, found.reference, theme)
+        _published(axes, found.reference, last, theme)
     _draw(axes, campaign, found, max(t.number for t in study.trials), theme)
     _list(figure, axes, campaign, study, found, theme)
     texts(figure)
@@ -99,14 +102,16 @@ def _scales(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme)
     low, high = min(steps), max(steps)
     values = [score for _, score in [*found.tried, *found.early]]
     room = 0.35 * (high - low) or 0.1 * abs(high)
-    low = min([low, *(v for v in values if v > low - room)]) - 0.12 * room
+    low = min([low, *(v for v in values if v > low - room)]) - 0.3 * room
     high = max([high, *(v for v in values if v < high + room)]) + 0.5 * room
     axes.set_xlim(-0.015 * end - 0.4, end + 0.5)
     axes.set_ylim(low, high)
     if campaign.scale == "log" and low > 0:
         axes.set_yscale("log")
     axes.yaxis.set_major_locator(
-        FixedLocator([v for v in MaxNLocator(7).tick_values(low, high) if low <= v <= high])
+        FixedLocator(
+            [v for v in MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= v <= high]
+        )
     )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -132,7 +137,7 @@ def _draw(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme) -
     axes.plot(found.failed, [top] * len(found.failed), "x", ms=4.5, mew=1.1, gid="failed", **style)  # type: ignore[arg-type]
     axes.step(x, y, where="post", color=colour, lw=1.8, gid="staircase")
     axes.plot(*_columns(found.kept), "o", ms=6, color=colour, mec=theme.surface, mew=1, gid="kept")
-    _numbers(axes, found, theme)
+    _numbers(axes, campaign, found, theme)
     axes.text(end, found.reference, "reference ", size=8.5, color=theme.muted, ha="right", va="bottom")
     beyond = sum(not bottom <= s <= top for _, s in [*found.tried, *found.early])
     notes = [f"× {len(found.failed)} failed"] if found.failed else []
@@ -154,18 +159,19 @@ def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [n for n, _ in points], [s for _, s in points]
 
 
-def _numbers(axes: Axes, found: Dots, theme: Theme) -> None:
+def _numbers(axes: Axes, campaign: Campaign, found: Dots, theme: Theme) -> None:
     """Trial numbers on the empty side of the stairs, each moved on until it is free of the others."""
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
     dpi = axes.get_figure().dpi / 72  # type: ignore[union-attr]
     taken: list[tuple[float, float, float]] = []
-    down = -1 if found.kept[-1][1] <= found.reference else 1
-    for number, score in found.kept[1:]:
+    for (_, before), (number, score) in pairwise(found.kept):
+        # a step that was kept for another reason than its mean may go up
+        side = campaign.sign if campaign.sign * (score - before) >= 0 else -campaign.sign
         x, y = to_pixels((number, score))
         half = 3.1 * len(str(number)) * dpi
-        place = y + down * 10 * dpi
+        place = y + side * 10 * dpi
         while any(abs(x - a) < half + c and abs(place - b) < 9.5 * dpi for a, b, c in taken):
-            place += down * 2 * dpi
+            place += side * 2 * dpi
         taken.append((x, place, half))
         data = to_data((x, place))
         axes.text(
@@ -193,7 +199,7 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
         y = (top - line * (index + 0.5)) / height
         style = {"size": 9, "va": "center", "color": theme.ink}
         figure.text((left + 0.24) / width, y, str(number), ha="right", **style)  # type: ignore[arg-type]
-        figure.text((left + 0.34) / width, y, _short(what, 40), **style)  # type: ignore[arg-type]
+        figure.text((left + 0.34) / width, y, fitted(what, 9, 2.2), **style)  # type: ignore[arg-type]
         figure.text((width - 0.18) / width, y, change, ha="right", **style)  # type: ignore[arg-type]
     if len(rows) > len(shown):
         y = (top - line * (len(shown) + 0.5)) / height
@@ -209,7 +215,7 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
 
 def _rows(campaign: Campaign, study: Study) -> list[tuple[int, str, str, float]]:
     found, chain = [], lineage(study)
-    for before, trial in zip(chain, chain[1:], strict=False):
+    for before, trial in pairwise(chain):
         a, b = _score(before), _score(trial)
         share = 100 * (b / a - 1) if a else 0.0
         what = "; ".join(changes(trial, before, study.spec.details.get("reference", {}), short=True))
@@ -224,20 +230,23 @@ def _score(trial: Trial) -> float:
     return trial.outcome.score
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
-
-
-def _published(axes: Axes, reference: float, theme: Theme) -> None:
-    end = axes.get_xlim()[1]
-    steps = [(n, ratio * reference) for n, ratio in published.staircase() if n <= end]
-    x, y = _columns(steps)
+def _published(axes: Axes, reference: float, last: float, theme: Theme) -> None:
+    """The published stairs; where a study gained far less, they leave by the bottom rather than press it flat."""
+    end, (low, high) = axes.get_xlim()[1], axes.get_ylim()
+    x, y = _columns([(n, ratio * reference) for n, ratio in published.staircase() if n <= end])
     style = {"color": theme.colour(4), "lw": 1.2, "alpha": 0.9}
     axes.step([*x, end], [*y, y[-1]], where="post", gid="published", **style)  # type: ignore[arg-type]
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, y[-1] * 0.97), high)
-    # under its longest step, where the stairs of a study that is no faster are not
-    early = [i for i in range(1, len(x)) if x[i] < end / 2] or [len(x) - 1]
-    longest = max(early, key=lambda i: [*x, end][i + 1] - x[i])
-    said = {"size": 8.5, "color": theme.colour(4), "va": "top"}
-    axes.text(x[longest], y[longest] * 0.992, "published run, rescaled", **said)  # type: ignore[arg-type]
+    said = {"size": 8.5, "color": theme.colour(4)}
+    corner = {"va": "bottom", "transform": axes.transAxes}
+    if reference - last < (reference - y[-1]) / 3:
+        axes.set_ylim(low, high)
+        leaves = next(place for place, value in zip(x, y, strict=True) if value < low)
+        text = f" published run, to {y[-1]:.4g}"
+        corner["transform"] = axes.get_xaxis_transform()
+        axes.text(leaves, 0.02, text, **said, **corner)  # type: ignore[arg-type]
+    elif y[-1] < last:
+        axes.set_ylim(min(low, y[-1] * 0.93), high)
+        axes.text(end, y[-1] * 0.99, "published run, rescaled ", ha="right", va="top", **said)  # type: ignore[arg-type]
+    else:  # the corner that falling stairs leave free
+        axes.set_ylim(min(low, y[-1] * 0.97), high)
+        axes.text(0.012, 0.02, "— published run, rescaled", **said, **corner)  # type: ignore[arg-type]

@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
 
 # the first that is installed; DejaVu Sans comes with matplotlib
 FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
-LIGHT = {
+LIGHT: dict[str, Any] = {
     "surface": "#ffffff",
     "ink": "#1b1c1f",
     "muted": "#6a6d73",
@@ -29,7 +31,7 @@ LIGHT = {
     "dot": "#b4b6ba",
     "series": ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#b98300", "#3f97cf", "#5b5f66", "#8a6d00"),
 }
-DARK = {
+DARK: dict[str, Any] = {
     "surface": "#16181c",
     "ink": "#eceae5",
     "muted": "#a0a3a9",
@@ -38,7 +40,7 @@ DARK = {
     "series": ("#56a9e0", "#f58a4b", "#33c39a", "#e08fc0", "#e6b84c", "#9ad2f5", "#b9bcc3", "#cbb24a"),
 }
 # stand-ins: no two alike, found again in the SVG
-PAGE = {
+PAGE: dict[str, Any] = {
     "surface": "#0a0b00",
     "ink": "#0a0b01",
     "muted": "#0a0b02",
@@ -64,9 +66,7 @@ class Theme:
         return self.series[index % len(self.series)]
 
 
-THEMES = {
-    name: Theme(name, **values) for name, values in {"light": LIGHT, "dark": DARK, "page": PAGE}.items()
-}
+THEMES = {name: Theme(name, **values) for name, values in (("light", LIGHT), ("dark", DARK), ("page", PAGE))}
 
 
 def canvas(theme: Theme, title: str, subtitle: str, width: float = 9.0, height: float = 4.6) -> Figure:
@@ -104,6 +104,22 @@ def texts(figure: Figure) -> None:
         text.set_parse_math(False)
 
 
+def fitted(text: str, size: float, inches: float) -> str:
+    """The text, cut with an ellipsis to `inches` at `size` points. One line, and no control characters."""
+    plain = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:200]
+    shown, most = plain, 72 * inches
+    while shown and text_width(shown, size) > most:
+        shown = f"{shown.removesuffix('…')[:-1].rstrip()}…" if len(shown) > 1 else ""
+    return shown
+
+
+def text_width(text: str, size: float) -> float:
+    """In points."""
+    font = font_manager.FontProperties(family=_font(), size=size)
+    width: float = TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
+    return width
+
+
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Positions near `places` (any order), at least `gap` apart and within [low, high] if that is possible."""
     order = sorted(range(len(places)), key=lambda i: places[i])
@@ -121,7 +137,11 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 def svg(figure: Figure, salt: str, outlines: bool = True) -> str:
     """The figure as an <svg> element. `outlines`: letters as shapes, else text in the reader's own font."""
-    settings = {"svg.fonttype": "path" if outlines else "none", "svg.hashsalt": salt, "font.family": _font()}
+    settings: Any = {
+        "svg.fonttype": "path" if outlines else "none",
+        "svg.hashsalt": salt,
+        "font.family": _font(),
+    }
     buffer = io.StringIO()
     with mpl.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -132,19 +152,23 @@ def svg(figure: Figure, salt: str, outlines: bool = True) -> str:
 def for_page(figure: Figure, salt: str, label: str) -> str:
     """The SVG of a "page" figure with its colours and font as CSS variables; `label` is for screen readers."""
     text = svg(figure, salt, outlines=False)
-    for role in ("surface", "ink", "muted", "faint", "dot"):
-        text = text.replace(str(PAGE[role]), f"var(--{role})")
-    for number, stand_in in enumerate(PAGE["series"]):
-        text = text.replace(stand_in, f"var(--series-{number})")
-    # matplotlib up to 3.10 writes `font: 9px 'Arial'`, later ones `font-family: 'Arial'`
-    text = re.sub(r"(font: [^;\"]*?px |font-family: )[^;\"]*", r"\1var(--sans)", text)
-    # numbers to a hundredth of a point: a third of the bytes
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'id="(?=[a-z])|url\(#|href="#', lambda found: f"{found.group()}{salt}-", text)
-    text = re.sub(r'width="[^"]*pt" height="[^"]*pt"', "", text, count=1)
-    text = re.sub(r'height="[\d.]+pt"|width="[\d.]+pt"', "", text, count=2)
+    # tags only: what stands between them was written by others and stays as it is
+    text = re.sub(r"<[^>]+>", lambda tag: _for_page(tag.group(), salt), text)
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     return text.replace("<svg ", f'<svg role="img" aria-label="{_attribute(label)}" ', 1)
+
+
+def _for_page(tag: str, salt: str) -> str:
+    for role in ("surface", "ink", "muted", "faint", "dot"):
+        tag = tag.replace(PAGE[role], f"var(--{role})")
+    for number, stand_in in enumerate(PAGE["series"]):
+        tag = tag.replace(stand_in, f"var(--series-{number})")
+    # matplotlib up to 3.10 writes `font: 9px 'Arial'`, later ones `font-family: 'Arial'`
+    tag = re.sub(r"(font: [^;\"]*?px |font-family: )[^;\"]*", r"\1var(--sans)", tag)
+    # numbers to a hundredth of a point: a third of the bytes
+    tag = re.sub(r"(\d+\.\d\d)\d+", r"\1", tag)
+    return re.sub(r' id="|url\(#|href="#', lambda found: f"{found.group()}{salt}-", tag)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

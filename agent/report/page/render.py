@@ -27,6 +27,7 @@ from agent.report.figures.race import race
 from agent.report.figures.style import THEMES, for_page
 from agent.report.importance import importance
 from agent.report.page import tables, trials
+from agent.report.text import line
 from agent.report.verdict import verdict
 
 HERE = Path(__file__).parent
@@ -102,7 +103,7 @@ def _figures(campaign: Campaign) -> list[dict[str, Any]]:
         found.append(("Confirmed on fresh seeds", figure, ""))
     for study in campaign.studies:
         if worths := attribution(campaign, study):
-            needless = [worth.change for worth in worths if worth.needless]
+            needless = [line(worth.change) for worth in worths if worth.needless]
             note = f"Could be left out without being missed: {'; '.join(needless)}." if needless else ""
             found.append(
                 (f"What each change is worth: {study.name}", attribution_bars(campaign, worths, theme), note)

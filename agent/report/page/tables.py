@@ -12,6 +12,7 @@ from agent.report.accounts import Account, alike, keep_rates
 from agent.report.best_so_far import time_to
 from agent.report.campaign import Campaign
 from agent.report.comparison import Pair, differing
+from agent.report.text import line
 from agent.report.verdict import duration, share, span
 
 NONE = "–"
@@ -152,7 +153,7 @@ def rates(campaign: Campaign) -> list[dict[str, Any]]:
         groups = keep_rates(campaign, by)
         if len(groups) > 1:
             found += [
-                {"by": by, "name": name, "tried": tried, "kept": kept, "share": kept / tried}
+                {"by": by, "name": line(name, 80), "tried": tried, "kept": kept, "share": kept / tried}
                 for name, tried, kept in groups
             ]
     return found

@@ -5,7 +5,6 @@ Long texts are cut so that the page stays under its size, however long the logs 
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from markupsafe import Markup
@@ -15,12 +14,12 @@ from agent.report.campaign import Campaign, Curve, Study
 from agent.report.figures.staircase import staircase
 from agent.report.figures.style import THEMES, for_page
 from agent.report.lineage import changes, diff, lineage
+from agent.report.text import line, lines, tail
 from agent.report.verdict import duration
 
 # characters of logs, diffs and hypotheses on the whole page, shared equally among those there are
 MOST_TEXT = 1_500_000
 MOST_OF_ONE = 6_000
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def studies(campaign: Campaign, overlay: bool) -> list[dict[str, Any]]:
@@ -62,8 +61,8 @@ def _step(study: Study, before: Trial | None, trial: Trial, most: int) -> dict[s
         "number": trial.number,
         "score": _score(trial),
         "change": _relative(trial, before),
-        "what": what,
-        "hypothesis": _clean(trial.proposal.hypothesis, most),
+        "what": line(what, most),
+        "hypothesis": line(trial.proposal.hypothesis, most),
         "diffs": _diffs(trial, most),
     }
 
@@ -78,11 +77,11 @@ def _trial(study: Study, trial: Trial, by_number: dict[int, Trial], most: int) -
         "status": _status(trial),
         "kind": _kind(trial),
         "score": _score(trial),
-        "what": _clean(what, 300),
+        "what": line(what, 300),
         "curve": _path(study.curves.get(trial.number, ())),
-        "facts": [(name, _clean(text, most)) for name, text in _facts(trial, before) if text],
+        "facts": [(name, line(text, most)) for name, text in _facts(trial, before) if text],
         "diffs": _diffs(trial, most),
-        "log": _tail(outcome.log_tail, most) if outcome else "",
+        "log": tail(outcome.log_tail, most) if outcome else "",
     }
 
 
@@ -156,15 +155,15 @@ def _diffs(trial: Trial, most: int) -> list[list[tuple[str, str]]]:
     """Each edit's lines with their CSS class."""
     found = []
     for edit in trial.proposal.edits:
-        text = _clean(diff(edit), most, lines=True)
-        found.append([(_line_kind(line), line) for line in text.split("\n")])
+        text = lines(diff(edit), most)
+        found.append([(_line_kind(one), one) for one in text.split("\n")])
     return found
 
 
-def _line_kind(line: str) -> str:
-    if line.startswith(("+++", "---")):
+def _line_kind(text: str) -> str:
+    if text.startswith(("+++", "---")):
         return ""
-    return "add" if line.startswith("+") else "remove" if line.startswith("-") else ""
+    return "add" if text.startswith("+") else "remove" if text.startswith("-") else ""
 
 
 def _path(curve: Curve) -> str:
@@ -189,15 +188,3 @@ def _relative(trial: Trial, before: Trial | None) -> str:
     if len(scores) < 2 or not scores[0] or not scores[1]:
         return ""
     return f"{100 * (scores[0] / scores[1] - 1):+.1f} %".replace("-", "−")
-
-
-def _clean(text: str, most: int, lines: bool = False) -> str:
-    """Printable text of at most `most` characters; the end is cut."""
-    shown = CONTROL.sub("", text if lines else " ".join(text.split()))
-    return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown) - most} characters more)"
-
-
-def _tail(text: str, most: int) -> str:
-    """The end of a log."""
-    shown = CONTROL.sub("", text)
-    return shown if len(shown) <= most else f"({len(shown) - most} characters before) …{shown[-most:]}"

@@ -138,7 +138,9 @@ class Maker:
         luck = dict.fromkeys(kept, kind.promised / len(kept))
         level, believed, recipe = START, START, 0
         first = Outcome("completed", 0.0, self.noise.measure(self.random, START, (0, 1)))
-        history = [self._trial(0, Proposal(base="reference", route="reference"), first, "reference", None, kind)]
+        history = [
+            self._trial(0, Proposal(base="reference", route="reference"), first, "reference", None, kind)
+        ]
         true = {0: START}
         for number in range(1, self.trials + 1):
             if number in shares:
@@ -153,7 +155,11 @@ class Maker:
     def _next(self, number: int, kind: Kind, keep: bool, believed: float, recipe: Trial) -> Trial:
         knob = KNOBS[int(self.random.integers(len(KNOBS)))]
         value = float(f"{10 ** self.random.uniform(-5, 2):.3g}")
-        edits = (Edit("src/eclip/losses.py", "a = 1\nb = 2\n", f"a = 1\nb = {number}\n"),) if number % 7 == 0 else ()
+        edits = (
+            (Edit("src/eclip/losses.py", "a = 1\nb = 2\n", f"a = 1\nb = {number}\n"),)
+            if number % 3 == 0
+            else ()
+        )
         proposal = Proposal(
             overrides={knob: value, "model.text.pooling": str(self.random.choice(["cls", "mean"]))},
             edits=edits,
@@ -173,7 +179,13 @@ class Maker:
         return self._trial(number, proposal, Outcome("completed", 0.0, measured), decision, recipe, kind)
 
     def _trial(
-        self, number: int, proposal: Proposal, outcome: Outcome, decision: Any, recipe: Trial | None, kind: Kind
+        self,
+        number: int,
+        proposal: Proposal,
+        outcome: Outcome,
+        decision: Any,
+        recipe: Trial | None,
+        kind: Kind,
     ) -> Trial:
         score, delta = None, None
         if outcome.status == "completed":
@@ -184,7 +196,9 @@ class Maker:
         overrides: dict[str, Value] = {**(recipe.overrides if recipe else {}), **proposal.overrides}
         seconds = kind.seconds * float(self.random.uniform(0.98, 1.02)) * (2 if number == 0 else 1)
         charges = Charges(seconds, seconds * 0.9, kind.usd, 3)
-        verdict = Verdict(decision, 0.95 if decision == "kept" else 0.2, delta, recipe.number if recipe else None)
+        verdict = Verdict(
+            decision, 0.95 if decision == "kept" else 0.2, delta, recipe.number if recipe else None
+        )
         return Trial(number, proposal, overrides, outcome, verdict, charges, f"{number:040x}")
 
     def _curve(self) -> tuple[Mapping[str, float], ...]:
@@ -194,7 +208,12 @@ class Maker:
         for fold in FOLDS:
             for step in range(self.curve_points):
                 loss = 3.9 * math.exp(-step / self.curve_points) + 0.05 * self.random.random()
-                more = {"seconds": step * 0.1, "learning_rate": 3e-4, "logit_scale": 14.3, "gradient_norm": 1.2}
+                more = {
+                    "seconds": step * 0.1,
+                    "learning_rate": 3e-4,
+                    "logit_scale": 14.3,
+                    "gradient_norm": 1.2,
+                }
                 points.append({"fold": float(fold), "step": float(step), "loss": loss, **more})
         return tuple(points)
 
@@ -246,7 +265,9 @@ def _insert(base: sqlite3.Connection, study: Study, curve: str) -> None:
         sql = "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)"
         place = base.execute(sql, (trial.number, of, state, f"{began}.000000")).lastrowid
         if done and outcome:
-            sql = "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')"
+            sql = (
+                "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')"
+            )
             base.execute(sql, (place, outcome.score))
         rows_of = _attributes(study, trial)
         texts = {key: json.dumps(value) for key, value in rows_of.items()}
@@ -284,7 +305,11 @@ def _curve(points: Sequence[Mapping[str, float]]) -> tuple[tuple[float, float], 
 def ablated(maker: Maker, study: Study, worths: Mapping[str, float]) -> Study:
     """The study with an ablation of its winner for each change, which is truly worth that much (log scale)."""
     assert study.winner is not None
-    [event] = [e for e in study.events if e["event"] == "confirmed" and e["role"] == "winner" and e["budget_factor"] == 1]
+    [event] = [
+        e
+        for e in study.events
+        if e["event"] == "confirmed" and e["role"] == "winner" and e["budget_factor"] == 1
+    ]
     level = float(np.mean([math.log(m["score"]) for m in event["measurements"]]))
     events = [
         {

@@ -1,4 +1,7 @@
-"""A small campaign from its first trial to its report: python scripts/demo.py. The same command resumes it."""
+"""A campaign from its first trial to its report: `python scripts/campaign.py demo`, or `compare` with overrides.
+
+The same command resumes it.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,23 @@ from agent.campaign import entries_of
 from agent.composition import composed_file
 
 ROOT = Path(__file__).resolve().parent.parent
+# the budget of each config where no override names one
+BUDGETS = {"compare": "cpu", "demo": "demo"}
 
 
 def main() -> None:
-    """Runs the steps one after the other; further arguments are Hydra overrides of configs/demo.yaml."""
-    began, overrides = time.monotonic(), sys.argv[1:]
-    config = composed_file(ROOT / "configs", "demo", [*overrides, "budget_name=demo"])
+    """Runs the steps one after the other; the first word names the config, the others are Hydra overrides."""
+    began = time.monotonic()
+    name, *overrides = sys.argv[1:] or ["compare"]
+    if name not in BUDGETS:
+        sys.exit(f"{name}: expected one of {', '.join(BUDGETS)}, then Hydra overrides")
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("budget=")]
+    config = composed_file(ROOT / "configs", name, [*overrides, f"budget_name={[BUDGETS[name], *chosen][-1]}"])
     studies = [entry.name for entry in entries_of(config)]
     out = f"{config.runs}/{config.campaign}"
-    demo = ["--config-name=demo", *overrides]
-    step("Searchers look for better recipes, one trial of each study in turn.", "compare", demo)
-    step("What they found is trained again on fresh seeds, then reads the test set once.", "confirm", demo)
+    words = [f"--config-name={name}", *overrides]
+    step("Searchers look for better recipes, one trial of each study in turn.", "compare", words)
+    step("What they found is trained again on fresh seeds, then reads the test set once.", "confirm", words)
     told = [f"studies=[{','.join(studies)}]", f"out={out}", f"ledger.url={config.ledger.url}"]
     step("What may be said about it.", "report", told)
     print(f"\n{(ROOT / out / 'summary.md').read_text(encoding='utf-8')}")
