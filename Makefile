@@ -7,7 +7,7 @@ ARGS ?=
 WORDS := $(foreach name,budget searcher study seed sandbox llm executor model experiment logger,$(if $(filter command\ line,$(origin $(name))),$(name)=$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prints train test lint types bench optuna-sweep agent-sweep demo compare report status dashboard wandb-sync clean
+.PHONY: help setup data prints train test lint types bench bench-gpu optuna-sweep agent-sweep demo compare report status dashboard wandb-sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /#/' | awk -F'#' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ types: setup
 
 bench: setup ## steps a second against a bare loop, time to the first step, pack and evaluation
 	$(RUN) scripts/bench_train.py $(ARGS)
+
+bench-gpu: setup ## the same with the published model and sizes, on a GPU: some minutes
+	$(RUN) scripts/bench_train.py --gpu $(ARGS)
 
 optuna-sweep: setup ## a TPE study on the embedded data set; budget=smoke|cpu|five_minutes searcher=tpe|cmaes|gp|random
 	$(RUN) scripts/sweep.py $(WORDS) $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+# the kernel's own peak (VmHWM) cannot be reset everywhere, so the present size is looked at this often
+SECONDS = 0.002
 
 
 @dataclass
@@ -27,12 +30,24 @@ def peak_growth(device: str = "cpu") -> Iterator[Growth]:
         yield growth
         growth.bytes = torch.cuda.max_memory_allocated() - before
         return
-    before = _status("VmRSS")
-    CLEAR.write_text("5")  # the kernel forgets the peak so far
-    yield growth
-    growth.bytes = _status("VmHWM") - before
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(growth, resident_bytes(), done), daemon=True)
+    watcher.start()
+    try:
+        yield growth
+    finally:
+        done.set()
+        watcher.join()
 
 
-def _status(field: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+def _watch(growth: Growth, before: int, done: threading.Event) -> None:
+    while True:
+        growth.bytes = max(growth.bytes, resident_bytes() - before)
+        if done.wait(SECONDS):
+            return
+
+
+def resident_bytes() -> int:
+    """Of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

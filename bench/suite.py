@@ -15,6 +15,7 @@ from bench import device as devices
 from bench import evaluation, packing, startup
 from bench.figures import Figure
 from bench.loops import BareLoop, Seconds, device_of, train_in_turns
+from bench.memory import peak_growth
 from bench.plain import PlainLoop
 from bench.workload import Workload
 from eclip.training import half_precision
@@ -28,12 +29,15 @@ class Suite:
     device: torch.device
 
     @classmethod
-    def of(cls, overrides: Sequence[str], folder: Path) -> Suite:
+    def of(cls, overrides: Sequence[str], folder: Path, prints: int | None = None) -> Suite:
+        """`prints`: how many training prints the loops see (None: those that were drawn)."""
         for chatty in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         workload = Workload.prepare(overrides, folder)
         if workload.settings.trainer.threads is not None:
             torch.set_num_threads(workload.settings.trainer.threads)
+        if prints is not None:
+            workload = workload.grown(prints)
         return cls(workload, device_of(workload.settings))
 
     @property
@@ -47,7 +51,8 @@ class Suite:
 
     def measure(self, lap: int, laps: int, repeats: int) -> list[Figure]:
         """`laps` of `lap` steps for the loops; `repeats` of the rest."""
-        return [*self.steps(lap, laps), *self.start(repeats), self.packing(repeats), self.ranks(repeats)]
+        steps = [*self.steps(lap, laps), self.memory()]
+        return [*steps, *self.start(repeats), self.packing(repeats), self.ranks(repeats)]
 
     def steps(self, lap: int, laps: int) -> list[Figure]:
         """Steps a second of the three loops, and what share of the device's peak that is."""
@@ -81,7 +86,7 @@ class Suite:
         ours: Seconds = []
         bare: Seconds = []
         plain: Seconds = []
-        rounds = 3
+        rounds = min(3, laps)
         for _ in range(rounds):
             trained, rival = train_in_turns(self.workload, lap, -(-laps // rounds))
             ours, bare = ours + trained, bare + rival
@@ -122,6 +127,27 @@ class Suite:
             ),
             Figure("last step to exit, 200 candidates", f"{after:.2f} s"),
             Figure("peak memory of train.py", f"{memory / 2**20:.0f} MiB"),
+        ]
+
+    def memory(self) -> Figure:
+        """What a training step holds at most, beyond the weights: of train.py's model, in its precision."""
+        loop = BareLoop(self.workload)
+        loop.load(range(4))
+        with peak_growth(self.device.type) as growth:
+            loop.run()
+        return Figure("peak memory of a training step", f"{growth.bytes / 2**20:.0f} MiB")
+
+    def million(self, counts: tuple[int, ...]) -> list[Figure]:
+        """Scores of a million pairs of width 512, extrapolated from `counts`."""
+        found = evaluation.scaling(counts)
+        measured = f"{found.seconds[-1]:.1f} s, {found.beyond_bytes[-1] / 2**20:.0f} MiB at {counts[-1]}"
+        return [
+            Figure("a million pairs of width 512: time", f"{found.million_seconds / 60:.0f} min", measured),
+            Figure(
+                "a million pairs: memory beyond them",
+                f"{found.million_bytes / 2**30:.2f} GiB",
+                goal="2 GiB",
+            ),
         ]
 
     def packing(self, repeats: int) -> Figure:

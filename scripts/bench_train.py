@@ -3,7 +3,8 @@
     python scripts/bench_train.py                     what `make bench` runs, some minutes
     python scripts/bench_train.py --check             fails where a ratio lost a tenth of the recorded one
     python scripts/bench_train.py --record            keeps this machine's ratios
-    python scripts/bench_train.py model=eclip_vits model.pretrained=false model.tokenizer=wordpiece
+    python scripts/bench_train.py --gpu               what `make bench-gpu` runs: the published model and sizes
+    python scripts/bench_train.py --million           and a million pairs evaluated, by extrapolation
 
 Words that hold a `=` are Hydra overrides of train.py. Everything is measured in turns, medians are shown.
 """
@@ -24,7 +25,7 @@ from eclip import entry  # noqa: F401  # isort: skip (before torch: OpenMP waits
 
 from bench import figures
 from bench.suite import Suite
-from bench.workload import ROOT
+from bench.workload import PUBLISHED, PUBLISHED_PRINTS, ROOT
 
 RECORDED = ROOT / "scripts" / "bench_recorded.json"
 
@@ -34,16 +35,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--lap", type=int, default=10, help="steps until the loops take turns")
+    parser.add_argument("--lap", type=int, default=None, help="steps until the loops take turns")
     parser.add_argument("--laps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3, help="of start, pack and evaluation")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "bench", help="for prints and packs")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--million", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     console = Console(width=max(100, Console().width))
-    suite = Suite.of(chosen.overrides, chosen.folder)
-    measured = suite.measure(chosen.lap, chosen.laps, chosen.repeats)
+    published, prints = (PUBLISHED, PUBLISHED_PRINTS) if chosen.gpu else ((), None)
+    suite = Suite.of([*published, *chosen.overrides], chosen.folder, prints)
+    # a GPU is faster than the turns are taken
+    lap = chosen.lap or (50 if suite.device.type == "cuda" else 10)
+    measured = suite.measure(lap, chosen.laps, chosen.repeats)
+    if chosen.million:
+        measured += suite.million((8_192, 16_384))
     console.print(figures.table(measured, f"{suite.machine}: {suite.work}"))
     ratios = figures.ratios_of(measured)
     key = f"{suite.machine}: {suite.work}"

@@ -28,23 +28,35 @@ def retrieval_ranks(
 ) -> tuple[Ranks, Ranks]:
     """Rank of each pair's match among all candidates, 0 = first: (image to text, text to image).
 
-    Rows are L2-normalised; row i of both belongs together. Ties count against
-    the match, so constant embeddings rank last. O(N^2) time, O(N + tile) memory.
+    Row i of both belongs together; lengths do not matter. Ties count against the match, so constant
+    embeddings rank last. O(N^2) time, O(N + tile) memory beyond the inputs: no copy of them is made.
     """
     count = len(image_ND)
-    threshold_N = np.einsum("nd,nd->n", image_ND, text_ND, dtype=np.float64) - TIE
+    threshold_N = np.empty(count)
+    for rows in tiles(count, row_tile):
+        threshold_N[rows] = np.einsum("nd,nd->n", unit_rows(image_ND[rows]), unit_rows(text_ND[rows])) - TIE
     image_to_text_N = np.zeros(count, np.int64)
     text_to_image_N = np.zeros(count, np.int64)
-    for top in range(0, count, row_tile):
-        rows = slice(top, min(top + row_tile, count))
-        image_RD = image_ND[rows].astype(np.float64)
-        for left in range(0, count, column_tile):
-            columns = slice(left, min(left + column_tile, count))
-            similarity = image_RD @ text_ND[columns].astype(np.float64).T
-            _exclude_match(similarity, top, left)
+    for columns in tiles(count, column_tile):
+        text_CD = unit_rows(text_ND[columns])
+        for rows in tiles(count, row_tile):
+            similarity = unit_rows(image_ND[rows]) @ text_CD.T
+            _exclude_match(similarity, rows.start, columns.start)
             image_to_text_N[rows] += np.count_nonzero(similarity >= threshold_N[rows, None], axis=1)
             text_to_image_N[columns] += np.count_nonzero(similarity >= threshold_N[None, columns], axis=0)
     return image_to_text_N, text_to_image_N
+
+
+def tiles(count: int, size: int) -> list[slice]:
+    """Consecutive slices of at most `size` that cover `count` rows."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def unit_rows(embedding_ND: Floats) -> npt.NDArray[np.float64]:
+    """The rows in float64, scaled to length 1."""
+    rows_ND = embedding_ND.astype(np.float64)
+    rows_ND /= np.sqrt(np.einsum("nd,nd->n", rows_ND, rows_ND))[:, None]
+    return rows_ND
 
 
 def _exclude_match(similarity: Floats, top: int, left: int) -> None:
@@ -56,12 +68,12 @@ def _exclude_match(similarity: Floats, top: int, left: int) -> None:
 
 
 def retrieval_scores(image_ND: npt.ArrayLike, text_ND: npt.ArrayLike) -> dict[str, float]:
-    """Mean rank, median rank and recall at 1, 5, 10 of N pairs of embeddings, normalised here.
+    """Mean rank, median rank and recall at 1, 5, 10 of N pairs of embeddings of any length.
 
     mean_rank is the mean of both directions; each direction is there under its own name, too.
     Raises EmbeddingError for NaN, infinity, zero rows, or shapes that are not two equal (N, D), N > 1.
     """
-    image, text = normalised(image_ND, "image"), normalised(text_ND, "text")
+    image, text = directions(image_ND, "image"), directions(text_ND, "text")
     if image.shape != text.shape:
         raise EmbeddingError(f"image embeddings {image.shape} and text embeddings {text.shape} must agree")
     scores: dict[str, float] = {}
@@ -77,16 +89,19 @@ def retrieval_scores(image_ND: npt.ArrayLike, text_ND: npt.ArrayLike) -> dict[st
     return scores
 
 
-def normalised(embedding_ND: npt.ArrayLike, name: str) -> Array:
-    """Rows scaled to unit length, float32. Raises EmbeddingError for what has no direction."""
+def directions(embedding_ND: npt.ArrayLike, name: str) -> Array:
+    """The same rows, float32. Raises EmbeddingError for what has no direction."""
     array = np.asarray(embedding_ND, dtype=np.float32)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise EmbeddingError(f"{name} embeddings have shape {array.shape}, expected (N > 1, D)")
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise EmbeddingError(f"{name} embedding {row} holds NaN or infinity")
-    length = np.linalg.norm(array, axis=1, keepdims=True)
-    if not (length > 0).all() or not np.isfinite(length).all():
-        row = int(np.flatnonzero(~((length > 0) & np.isfinite(length)).ravel())[0])
-        raise EmbeddingError(f"{name} embedding {row} has no direction: its length is {length[row, 0]:g}")
-    return np.ascontiguousarray(array / length)
+    for rows in tiles(len(array), 4096):
+        if not np.isfinite(array[rows]).all():
+            row = rows.start + int(np.flatnonzero(~np.isfinite(array[rows]).all(axis=1))[0])
+            raise EmbeddingError(f"{name} embedding {row} holds NaN or infinity")
+        length = np.linalg.norm(array[rows], axis=1)
+        if not (length > 0).all() or not np.isfinite(length).all():
+            row = int(np.flatnonzero(~((length > 0) & np.isfinite(length)))[0])
+            raise EmbeddingError(
+                f"{name} embedding {rows.start + row} has no direction: its length is {length[row]:g}"
+            )
+    return array

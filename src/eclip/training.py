@@ -14,6 +14,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 from torch.utils.data import DataLoader
 
 from eclip.budget import BudgetClock
@@ -50,6 +51,8 @@ def build_module(settings: Settings, data: FoldData, seconds: float | None) -> E
     model = build_model(
         settings.model, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size
     )
+    if settings.trainer.compile:
+        compile_blocks(model)
     return ECLIPModule(
         model,
         objective=objective(settings),
@@ -65,6 +68,16 @@ def build_module(settings: Settings, data: FoldData, seconds: float | None) -> E
         clock=clock,
         seed=seed,
     )
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """torch.compile for each transformer block, in place.
+
+    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
+    """
+    for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
+        for block in blocks:
+            block.compile(dynamic=False)
 
 
 def objective(settings: Settings) -> Objective:

@@ -14,7 +14,8 @@ from bench.evaluation import agree, scaling
 from bench.loops import BareLoop, train_in_turns
 from bench.memory import peak_growth
 from bench.plain import PlainLoop, item_heatmap
-from bench.workload import Workload
+from bench.suite import Suite
+from bench.workload import PUBLISHED, Workload
 from eclip.data.heatmap import boxes_to_heatmap
 from eclip.training import build_module
 from tests.eclip.conftest import SMALL
@@ -59,6 +60,35 @@ def test_the_plain_loop_trains(workload):
     assert plain.module.model.log_scale.item() != before
 
 
+def test_a_grown_workload_repeats_its_prints_with_their_phrases(workload):
+    few, many = workload.data.train, workload.grown(150).data.train
+    assert len(many) == 150
+    for row in (0, 61, 149):
+        was = row % len(few)
+        assert np.array_equal(many.images_NHWC[row], few.images_NHWC[was])
+        phrases = [p.phrases_ML[slice(*p.phrase_offsets_N1[r : r + 2])] for p, r in ((many, row), (few, was))]
+        assert np.array_equal(*phrases)
+
+
+def test_the_published_command_line_runs_on_a_cpu_with_a_tiny_model(prints):
+    """`make bench-gpu` with everything shrunk: its model classes, its sizes of the data, all its figures."""
+    from eclip import torchvision_fix  # noqa: F401  (before transformers)
+
+    from transformers import DistilBertConfig  # isort: skip
+
+    where = [f"data.root={prints}/synthetic", f"data.pack_dir={prints}/packs"]
+    small = "data.prints=60 data.test_prints=12 data.workers=2 trainer.batch_size=4 trainer.threads=2".split()
+    DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64).save_pretrained(prints / "bert")
+    tiny = "model.image.name=vit_tiny_patch16_224 model.image_size=32 model.projection.dim=32".split()
+    tiny.append(f"model.text.weights={prints}/bert")
+    suite = Suite.of([*PUBLISHED, *small, *where, *tiny], prints, prints=80)
+    figures_ = [*suite.steps(lap=1, laps=1), suite.memory(), suite.packing(1), suite.ranks(1)]
+    assert {"train_to_bare", "train_to_plain", "pack_to_decode", "scores_to_argsort"} == set(
+        figures.ratios_of(figures_)
+    )
+    assert "eclip_vits" in suite.work
+
+
 def test_both_evaluations_agree():
     assert agree()
 
@@ -72,7 +102,10 @@ def test_flops_of_a_linear_layer_forward_and_backward():
 def test_memory_beyond_what_was_there_is_seen():
     kept = np.ones(4_000_000)
     with peak_growth() as growth:
-        np.ones(8_000_000).sum()
+        some = np.ones(8_000_000)
+        for _ in range(20):
+            some.sum()
+        del some
     assert 60e6 < growth.bytes < 100e6
     assert len(kept) == 4_000_000
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eclip.metrics import EmbeddingError, normalised, retrieval_ranks, retrieval_scores
+from eclip.metrics import EmbeddingError, retrieval_ranks, retrieval_scores, unit_rows
 
 
 def naive_ranks(image, text):
@@ -23,7 +23,7 @@ def naive_ranks(image, text):
 def pairs():
     rng = np.random.default_rng(3)
     image = rng.normal(size=(61, 16))
-    return normalised(image, "image"), normalised(image + rng.normal(size=image.shape), "text")
+    return unit_rows(image), unit_rows(image + rng.normal(size=image.shape))
 
 
 @pytest.mark.parametrize("tiles", [(512, 4096), (7, 13), (13, 7), (61, 1)])
