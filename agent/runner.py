@@ -153,7 +153,9 @@ class Runner:
         except ValueError as error:
             return ended("crashed", f"cannot be scored: {error}", **known)
         if self.task.metric not in metrics:
-            raise TaskError(f"task {self.task.name}: the judge gives {sorted(metrics)}, not metric={self.task.metric}")
+            raise TaskError(
+                f"task {self.task.name}: the judge gives {sorted(metrics)}, not metric={self.task.metric}"
+            )
         measurement = Measurement(
             seed=seed,
             fold=fold,

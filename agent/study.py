@@ -58,7 +58,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
             f"branch lab/{plain['study']} exists, but the ledger {config.ledger.url} knows no such study: "
             "take another name (study=…), give that study's ledger.url, or delete the branch"
         )
-    ledger = studies.study(plain["study"], create=spec_of(plain, task, budget, sandbox, llm))
+    ledger = studies.study(plain["study"], create=spec_of(plain, task, space, budget, sandbox, llm))
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
@@ -104,7 +104,12 @@ def open_ledger(config: DictConfig, root: Path) -> Ledger:
 
 
 def spec_of(
-    plain: Mapping[str, Any], task: Task, budget: Budget, sandbox: Sandbox, llm: Mapping[str, Any]
+    plain: Mapping[str, Any],
+    task: Task,
+    space: Space,
+    budget: Budget,
+    sandbox: Sandbox,
+    llm: Mapping[str, Any],
 ) -> StudySpec:
     """What makes this study comparable with another one. `llm` is empty for searchers that call no model."""
     return StudySpec(
@@ -119,7 +124,8 @@ def spec_of(
         versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
         price_table=llm.get("prices", {}),
         details={key: plain[key] for key in ("searcher", "space", "acceptance")}
-        | {"base": list(task.base), "llm": dict(llm)},
+        | {"base": list(task.base), "llm": dict(llm), "folds": list(task.folds)}
+        | {"reference": dict(space.defaults)},
     )
 
 

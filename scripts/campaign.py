@@ -25,7 +25,9 @@ def main() -> None:
     if name not in BUDGETS:
         sys.exit(f"{name}: expected one of {', '.join(BUDGETS)}, then Hydra overrides")
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("budget=")]
-    config = composed_file(ROOT / "configs", name, [*overrides, f"budget_name={[BUDGETS[name], *chosen][-1]}"])
+    config = composed_file(
+        ROOT / "configs", name, [*overrides, f"budget_name={[BUDGETS[name], *chosen][-1]}"]
+    )
     studies = [entry.name for entry in entries_of(config)]
     out = f"{config.runs}/{config.campaign}"
     words = [f"--config-name={name}", *overrides]

@@ -33,6 +33,8 @@ from agent.ledger.storage import SPEC, LedgerError
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict, current_recipe
 
 EVENT = "event:"
+# events that evaluate what a search has found
+AFTERWARDS = ("confirmed", "test_read", "ablated")
 
 
 class StudyLedger:
@@ -153,9 +155,13 @@ class StudyLedger:
         return current_recipe(self.trials())
 
     def spent(self) -> Charges:
-        """Everything charged so far: trials, unfinished ones included, and events with charges (planning)."""
+        """Everything the search was charged so far: trials, unfinished ones included, and events (planning).
+
+        What came after the search (AFTERWARDS) has its charges in its events and uses up no budget.
+        """
         total = sum((trial.charges for trial in self.trials()), Charges())
-        return sum((from_json(Charges, event.get("charges", {})) for event in self.events()), total)
+        search = (event for event in self.events() if event["event"] not in AFTERWARDS)
+        return sum((from_json(Charges, event.get("charges", {})) for event in search), total)
 
     def log(self, event: str, **data: Any) -> None:
         """Append an event: a test-set read, the end, a resume, planning. `charges=Charges(…)` are spent."""

@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
+from agent.ledger.study import AFTERWARDS
 from agent.noise import on_scale
 from agent.records import Charges, Measurement, Trial, current_recipe
 from agent.task import Scale
 
 # charged after the search, so no part of what the search cost
-AFTERWARDS = ("confirmed", "test_read", "ablated")
 State = Literal["ended", "running", "failed"]
 Curve = tuple[tuple[float, float], ...]
 

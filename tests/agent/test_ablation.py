@@ -23,7 +23,10 @@ PROPOSALS = [
     {"overrides": {"optimizer.lr": 0.1}, "category": "optimizer", "phase": "tune"},
     # next to nothing, but better on the search's seed
     {"overrides": {"optimizer.decay": 0.00101, "optimizer.steps": 60}, "category": "optimizer"},
-    {"edits": [{"path": "src/toy/model.py", "old": "0.1 * random", "new": "0.0 * random"}], "category": "model"},
+    {
+        "edits": [{"path": "src/toy/model.py", "old": "0.1 * random", "new": "0.0 * random"}],
+        "category": "model",
+    },
     {"overrides": {"optimizer.lr": "high"}, "category": "optimizer"},
 ]
 
@@ -63,7 +66,9 @@ def test_leaving_out_the_learning_rate_means_the_one_before(taken_apart):
     folder, ledger, _, _ = taken_apart
     steps = lineage(ledger)
     bench = toy_room(folder).of(ledger)
-    [change] = [c for c in changes_of(steps, "trial", bench.task) if str(c) == "optimizer.lr" and c.trial == 2]
+    [change] = [
+        c for c in changes_of(steps, "trial", bench.task) if str(c) == "optimizer.lr" and c.trial == 2
+    ]
     assert removed([change], bench, steps).overrides["optimizer.lr"] == 0.02
     [whole] = [c for c in changes_of(steps, "key", bench.task) if str(c) == "optimizer.lr"]
     assert "optimizer.lr" not in removed([whole], bench, steps).overrides
@@ -183,7 +188,9 @@ def test_a_change_that_later_edits_build_on_cannot_be_left_out(tmp_path):
 
 def test_keep_rates():
     def trial(number, decision, status="completed", route="queue", **proposal):
-        return Trial(number, Proposal(route=route, **proposal), outcome=Outcome(status), verdict=Verdict(decision))
+        return Trial(
+            number, Proposal(route=route, **proposal), outcome=Outcome(status), verdict=Verdict(decision)
+        )
 
     trials = [
         trial(0, "reference", route="reference"),

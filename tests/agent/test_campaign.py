@@ -37,7 +37,9 @@ def order_of(folder: Path, names=NAMES) -> list[tuple[str, int]]:
         ledger = ledger_of(folder, name)
         adopted = {event["trial"] for event in ledger.events() if event["event"] == "reference_adopted"}
         frozen = ledger.study.get_trials(deepcopy=False)
-        started += [(trial.datetime_start, name, trial.number) for trial in frozen if trial.number not in adopted]
+        started += [
+            (trial.datetime_start, name, trial.number) for trial in frozen if trial.number not in adopted
+        ]
     return [(name, number) for _, name, number in sorted(started)]
 
 
@@ -45,7 +47,9 @@ def order_of(folder: Path, names=NAMES) -> list[tuple[str, int]]:
 def finished(tmp_path_factory):
     """Three studies of two trials on one fold, as seen without a terminal."""
     folder, text = tmp_path_factory.mktemp("campaign"), io.StringIO()
-    campaign = toy_campaign(folder, console=Console(file=text, width=40), loop={n: {"folds": (0,)} for n in NAMES})
+    campaign = toy_campaign(
+        folder, console=Console(file=text, width=40), loop={n: {"folds": (0,)} for n in NAMES}
+    )
     return folder, campaign.run(), text.getvalue()
 
 
@@ -111,7 +115,11 @@ def test_in_turn_and_each_with_a_reference_of_its_own(tmp_path):
 
 @pytest.mark.parametrize(
     ("other", "named"),
-    [({"training_seeds": (1, 2)}, "training_seeds"), ({"seconds": 31.0}, "budget"), ({"folds": (0, 1)}, "folds")],
+    [
+        ({"training_seeds": (1, 2)}, "training_seeds"),
+        ({"seconds": 31.0}, "budget"),
+        ({"folds": (0, 1)}, "folds"),
+    ],
 )
 def test_studies_that_cannot_be_compared_are_refused_before_anything_runs(tmp_path, other, named):
     with pytest.raises(CampaignError, match=f"b has {named} .*campaign=ANOTHER_NAME"):
@@ -172,7 +180,9 @@ def test_ctrl_c_stops_all_studies_and_the_campaign_goes_on_later(tmp_path):
     campaign.view.trial_finished = stop_after_the_second
     assert campaign.run() == {"a": "stopped", "b": "stopped"}
     assert len(order_of(tmp_path, NAMES[:2])) == 2
-    assert toy_campaign(tmp_path, names=NAMES[:2], loop=loop).run() == dict.fromkeys("ab", "all 2 trials are used")
+    assert toy_campaign(tmp_path, names=NAMES[:2], loop=loop).run() == dict.fromkeys(
+        "ab", "all 2 trials are used"
+    )
     for name in NAMES[:2]:
         accounts(ledger_of(tmp_path, name))
 
@@ -222,7 +232,11 @@ def test_kill_minus_nine_at_random_moments(tmp_path):
         ledger = ledger_of(tmp_path, name)
         accounts(ledger)
         assert ended(ledger)
-        counted = [t for t in ledger.trials() if t.outcome.status != "interrupted" and t.proposal.route != "reference"]
+        counted = [
+            t
+            for t in ledger.trials()
+            if t.outcome.status != "interrupted" and t.proposal.route != "reference"
+        ]
         assert len(counted) == 2
         references.append(reference_of(ledger).outcome)
     assert references[0] == references[1] == references[2]

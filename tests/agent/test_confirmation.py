@@ -111,7 +111,9 @@ def test_the_test_set_is_read_once_by_each_winner(done):
     assert len(events(ledgers["edited"], "test_opened")) == 1
     assert not events(ledgers["lucky"], "test_read")
     assert events(ledgers["lucky"], "test_failed")[0]["status"] == "crashed"
-    edited, nothing = (events(ledgers[name], "test_read")[0]["metrics"]["mean_rank"] for name in ("edited", "nothing"))
+    edited, nothing = (
+        events(ledgers[name], "test_read")[0]["metrics"]["mean_rank"] for name in ("edited", "nothing")
+    )
     assert edited < nothing
 
 
