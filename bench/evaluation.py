@@ -76,6 +76,7 @@ class Scaling:
 def scaling(counts: tuple[int, ...], width: int = 512) -> Scaling:
     """Runs retrieval_scores at growing numbers of pairs."""
     seconds, beyond = [], []
+    retrieval_scores(*random_pairs(min(counts), width))  # buffers of the linear algebra are made once
     for count in counts:
         pairs = random_pairs(count, width)
         with peak_growth() as growth:
