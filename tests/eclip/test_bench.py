@@ -116,13 +116,6 @@ def test_scaling_extrapolates_time_by_squares():
     assert found.million_bytes == pytest.approx(max(found.beyond_bytes) + 32e6)
 
 
-def test_ranking_copies_no_embeddings():
-    """Eight times the pairs, 56 MB more of inputs: what is held beyond them stays a tile's."""
-    few, many = scaling((2_048, 16_384), width=512).beyond_bytes
-    assert many < few + 60e6
-    assert many < 200e6
-
-
 def test_a_lost_tenth_is_named_and_a_lost_twentieth_is_not():
     known = {"train_to_bare": 1.0, "train_to_plain": 2.0}
     assert figures.losses({"train_to_bare": 0.95, "train_to_plain": 1.81}, known) == []
