@@ -113,6 +113,7 @@ def test_memory_beyond_what_was_there_is_seen():
 def test_scaling_extrapolates_time_by_squares():
     found = scaling((300, 600), width=8)
     assert found.million_seconds == pytest.approx(found.seconds[1] * (1e6 / 600) ** 2)
+    assert found.million_bytes == pytest.approx(max(found.beyond_bytes) + 32e6)
 
 
 def test_a_lost_tenth_is_named_and_a_lost_twentieth_is_not():

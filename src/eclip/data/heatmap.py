@@ -20,8 +20,10 @@ def boxes_to_heatmap(boxes_BR4: Tensor, valid_BR: Tensor, size: int) -> Tensor:
     column_BRW = _gaussian(boxes_BR4[..., 0], boxes_BR4[..., 2], pixels_W)
     row_BRH = _gaussian(boxes_BR4[..., 1], boxes_BR4[..., 3], pixels_W) * valid_BR[..., None]
     heatmap_BHW = column_BRW.new_zeros(len(boxes_BR4), size, size)
-    for box in range(boxes_BR4.shape[1]):  # a running maximum: never all B x R x H x W at once
-        heatmap_BHW = torch.maximum(heatmap_BHW, row_BRH[:, box, :, None] * column_BRW[:, box, None, :])
+    gaussian_BHW = torch.empty_like(heatmap_BHW)
+    for box in range(boxes_BR4.shape[1]):  # a running maximum in place: never all B x R x H x W at once
+        torch.mul(row_BRH[:, box, :, None], column_BRW[:, box, None, :], out=gaussian_BHW)
+        torch.maximum(heatmap_BHW, gaussian_BHW, out=heatmap_BHW)
     return heatmap_BHW
 
 

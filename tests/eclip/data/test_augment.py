@@ -52,6 +52,13 @@ def test_off_is_exactly_the_normalised_print_and_draws_nothing() -> None:
     assert ready["image_BCHW"].is_contiguous()
 
 
+def test_a_step_without_experts_draws_no_heatmaps_and_is_otherwise_the_same() -> None:
+    changes = {"crop_scale": 0.3, "color_jitter": 0.5}
+    full, lean = run(batch(), **changes), run(batch(), **changes, heatmaps=False)
+    assert set(full) - set(lean) == {"heatmap_BHW"}
+    assert all(torch.equal(lean[key], full[key]) for key in lean)
+
+
 def test_the_raw_batch_is_left_as_it_was() -> None:
     raw = batch()
     run(raw, crop_scale=0.3, color_jitter=0.5)
