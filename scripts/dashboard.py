@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -60,4 +61,6 @@ def refused(reason: str) -> int:
 
 
 if __name__ == "__main__":
+    # a shell's background job is started with SIGINT ignored, and would never end by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
+os.environ.setdefault("WANDB_SILENT", "true")  # it would print between the rows of the table
 
+import logging
 import signal
 import sys
 from contextlib import ExitStack
@@ -30,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 @hydra.main(version_base="1.3", config_path="../configs", config_name="sweep")
 def main(config: DictConfig) -> None:
     """Runs, or resumes, one study."""
+    for chatty in ("httpx2", "wandb"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with ExitStack() as stack:
             loop = open_study(config, ROOT, stack)

@@ -161,7 +161,12 @@ def test_dashboard_serves_every_study_on_loopback(ledger: Path) -> None:
             studies = json.loads(_fetch(f"{address}api/studies"))["study_summaries"]
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+            try:
+                ended = process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert ended == 0
     assert [study["study_name"] for study in studies] == ["story"]
 
 
