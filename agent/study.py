@@ -142,7 +142,6 @@ def run_environment(threads: int | None) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "disabled",
         "PYTHONUNBUFFERED": "1",

@@ -1,8 +1,8 @@
 """A Hydra main goes in and is run; settings that are wrong come out as one line that says what is allowed.
 
-Import it before torch: it tells OpenMP's threads to sleep while they wait for each other. On a machine that
-others use too, threads that spin cost far more than they save (4 threads, load 13 on 4 cores: 25 steps in
-8 s instead of none).
+Import it before torch: on a machine that others use too, it tells OpenMP's threads to sleep while they wait
+for each other. There, threads that spin cost far more than they save (4 threads, load 13 on 4 cores: no step
+in 8 s instead of 25); on a quiet machine they save a third of a step (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 
 from eclip.config import ConfigError, Settings, check
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1):
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def launch(main: Callable[[], object]) -> None:
