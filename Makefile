@@ -43,8 +43,10 @@ lint: setup
 types: setup
 	$(VENV)/bin/mypy
 
-bench: setup ## steps a second against a bare loop, time to the first step, pack and evaluation
+bench: setup ## training against a bare loop, start, pack, evaluation; the lab's and the sandbox's own time
 	$(RUN) scripts/bench_train.py $(ARGS)
+	$(RUN) scripts/bench_lab.py
+	$(RUN) scripts/bench_sandbox.py
 
 bench-gpu: setup ## the same with the published model and sizes, on a GPU: some minutes
 	$(RUN) scripts/bench_train.py --gpu $(ARGS)
