@@ -103,7 +103,9 @@ def test_memory_beyond_what_was_there_is_seen():
     kept = np.ones(4_000_000)
     with peak_growth() as growth:
         some = np.ones(8_000_000)
-        for _ in range(20):
+        for _ in range(2000):  # until the watcher was let in, on a busy machine, too
+            if growth.bytes > 60e6:
+                break
             some.sum()
         del some
     assert 60e6 < growth.bytes < 100e6
