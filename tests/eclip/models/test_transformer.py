@@ -58,7 +58,9 @@ def test_attention_is_what_the_loops_say(kind: str) -> None:
 def test_attention_of_bf16_is_summed_in_float32(kind: str) -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(2, 2, 5, 4, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    bias = {"none": None, "mask": torch.rand(2, 1, 1, 5) < 0.7, "bias": torch.randn(2, 2, 1, 5).bfloat16()}[kind]
+    bias = {"none": None, "mask": torch.rand(2, 1, 1, 5) < 0.7, "bias": torch.randn(2, 2, 1, 5).bfloat16()}[
+        kind
+    ]
     exact = [part.detach().double().requires_grad_() for part in inputs]
     logits = exact[0] @ exact[1].transpose(2, 3) / 2
     if bias is not None:
