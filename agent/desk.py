@@ -67,8 +67,11 @@ class Desk(Protocol):
     def read_file(self, path: str) -> str:
         """An editable or readable file of the study's workspace. Raises ValueError with a reason."""
 
-    def check(self, proposal: Proposal) -> str | None:
-        """Why the lab would reject the proposal, or None. Costs nothing."""
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
+        """Why the lab would reject the proposal, or None. Costs nothing.
+
+        `beside`: others that are to run at the same time; the same experiment twice is refused here, too.
+        """
 
     def try_out(self, proposal: Proposal) -> str | None:
         """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.claims import clean_text
+from agent.codec import from_json
 from agent.desk import TaskView
 from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
@@ -44,7 +45,7 @@ class WorkDesk:
     def __post_init__(self) -> None:
         for event in self.ledger.events():
             if event["event"] == SETTLED:
-                self.pending = Charges()
+                self.pending = from_json(Charges, event.get("left", {}))
             elif event["event"] in CALLS:
                 self.pending += Charges(seconds=event.get("seconds", 0.0), usd=event["usd"])
 
@@ -89,15 +90,17 @@ class WorkDesk:
         self.workspace.revert()
         return read_file(self.workspace.path, path, LONGEST_FILE)
 
-    def check(self, proposal: Proposal) -> str | None:
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
         checked = self._applied(proposal)
         if isinstance(checked, str):
             return checked
-        fingerprint = checked.fingerprint(self.workspace.code_hash())
-        self.workspace.revert()
+        fingerprint = self._fingerprint(checked)
         for trial in self.history():
             if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
                 return f"the same configuration and code as trial {trial.number}"
+        for other in map(self._applied, beside):
+            if isinstance(other, Validated) and self._fingerprint(other) == fingerprint:
+                return "the same configuration and code as another proposal of this round"
         return None
 
     def try_out(self, proposal: Proposal) -> str | None:
@@ -129,16 +132,26 @@ class WorkDesk:
     def charge(self, usd: float, seconds: float) -> None:
         self.pending += Charges(seconds=seconds, usd=usd)
 
-    def settle(self, number: int | None) -> None:
-        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it."""
+    def settle(self, number: int | None, charged: Charges | None = None) -> None:
+        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it.
+
+        `charged`: only so much of it, its share among trials that were proposed together.
+        """
         if self.pending != Charges():
-            self.pending = Charges()
-            self.ledger.log(SETTLED, trial=number)
+            left = self.pending - (charged or self.pending)
+            # shares add up to the whole; subtracted one by one they leave what rounding leaves
+            self.pending = left if max(left.seconds, left.usd) > 1e-9 else Charges()
+            self.ledger.log(SETTLED, trial=number, left=self.pending)
 
     def trial_folder(self, number: int) -> Path:
         folder = self.folder / f"{number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _fingerprint(self, applied: Validated) -> str:
+        fingerprint = applied.fingerprint(self.workspace.code_hash())
+        self.workspace.revert()
+        return fingerprint
 
     def _applied(self, proposal: Proposal) -> Validated | str:
         """The proposal's edits in the workspace and its configuration, or the reason of a refusal."""
