@@ -6,6 +6,7 @@ what a desk does not offer, no reply of a model can reach.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,10 @@ class Desk(Protocol):
     @property
     def space(self) -> Space: ...
 
+    @property
+    def stop(self) -> threading.Event:
+        """Set when the study is to stop: whatever waits gives up at once."""
+
     def history(self) -> Sequence[Trial]:
         """Every trial so far, the reference first, in order of number."""
 
@@ -75,7 +80,7 @@ class Desk(Protocol):
 
     def try_out(self, proposal: Proposal) -> str | None:
         """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it
-        works.
+        works. Raises SearcherUnavailable when it was stopped.
         """
 
     def log(self, event: str, **data: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
 from agent.records import Budget, Charges, Proposal, Trial
 from agent.runner import Runner
+from agent.searchers.base import SearcherUnavailable
 from agent.space import Space
 from agent.validation import Rejected, Validated, validate
 from agent.workspace import Workspace
 
-# events by which the LLM side says what a call cost, and the one that says it is on a trial now
-CALLS, SETTLED = ("llm call", "llm trouble"), "calls settled"
+# events that say what asking for a trial has cost, and the one that says that it is charged now
+TRIED, SETTLED = "code tried out", "calls settled"
+CALLS = ("llm call", "llm trouble", TRIED)
 TRY_OUT_SECONDS = 20.0
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000
@@ -41,6 +44,7 @@ class WorkDesk:
     description: str = ""
     training_seed: int = 0
     pending: Charges = field(default_factory=Charges)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         for event in self.ledger.events():
@@ -118,10 +122,14 @@ class WorkDesk:
                 seed=self.training_seed,
                 fold=self.runner.task.folds[0],
                 folder=self.folder / "try_out",
+                stop=self.stop,
             )
         finally:
             self.workspace.revert()
+        self.log(TRIED, seconds=run.seconds, usd=0.0, status=run.status)
         self.charge(0.0, run.seconds)
+        if run.status == "interrupted":
+            raise SearcherUnavailable(run.reason)
         if run.status == "completed":
             return None
         return clean_text(f"{run.status}: {run.reason}\n{run.log_tail}")[-LONGEST_TRACEBACK:]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from agent.desk import Desk
@@ -21,11 +20,10 @@ from agent.researcher.calling import Switchboard
 from agent.researcher.chair import Chair
 from agent.researcher.hygiene import Scrubber
 from agent.researcher.names import PLAIN, NeutralNames
-from agent.researcher.program import ProgramFile
+from agent.researcher.program import ProgramFile, program_path
 from agent.researcher.settings import LLMSettings
 from agent.searchers.base import Direction, Searcher, Space
 
-ROOT = Path(__file__).resolve().parents[2]
 ArmName = Literal["claude", "claude_config", "claude_blind"]
 
 
@@ -73,7 +71,7 @@ def claude(
 
 def program_file(desk: Desk, path: str) -> ProgramFile:
     """The program at `path`, relative to the checkout; the study's log hears of its changes."""
-    return ProgramFile(ROOT / path, lambda event, what: desk.log(event, what=what))
+    return ProgramFile(program_path(path), lambda event, what: desk.log(event, what=what))
 
 
 def seat(

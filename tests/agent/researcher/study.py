@@ -8,6 +8,7 @@ trial's score follows from the settings, so a scripted model can walk a path who
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -72,6 +73,7 @@ class ToyDesk:
     trials: list[Trial] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tried_out: list[Proposal] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
     calls_usd: float = 0.0
     calls_seconds: float = 0.0
 
