@@ -77,6 +77,7 @@ class Loop:
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
+            self._settle_rest()
             self.observers.ended(self.ledger)
             self.ledger.release(self.owner)
 
@@ -90,8 +91,9 @@ class Loop:
             try:
                 proposal = self.searcher.ask(self.history())
             except SearcherUnavailable as error:
-                self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
-                self.stop.wait(self.pause_seconds)
+                if not self.stop.is_set():
+                    self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                    self.stop.wait(self.pause_seconds)
                 yield None
                 continue
             thinking = self._thinking(self.now() - began)
@@ -112,6 +114,12 @@ class Loop:
     def _settle(self, number: int | None) -> None:
         if self.desk is not None:
             self.desk.settle(number)
+
+    def _settle_rest(self) -> None:
+        """What asking cost without a trial coming of it is the study's."""
+        if self.desk is not None and self.desk.pending != Charges():
+            self.ledger.log("asked without a trial", charges=self.desk.pending)
+            self._settle(None)
 
     def _over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
