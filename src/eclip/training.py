@@ -154,8 +154,15 @@ def on_gpu(settings: Trainer) -> bool:
 
 
 def half_precision(settings: Trainer) -> bool:
-    """Whether steps run under bf16 autocast: when told to, or on a GPU."""
-    return settings.precision == "bf16" or (settings.precision == "auto" and on_gpu(settings))
+    """Whether steps run under bf16 autocast: when told to, or on a GPU or a CPU that multiplies bf16."""
+    if settings.precision == "auto":
+        return on_gpu(settings) or cpu_has_bf16()
+    return settings.precision == "bf16"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU has instructions for products of bf16 numbers; where it has none, they are emulated, slowly."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def make_trainer(
