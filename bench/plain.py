@@ -1,4 +1,4 @@
-"""The plain recipe on a workload's prints: what a person would write first goes in, seconds of each lap come out.
+"""The plain recipe on a workload's prints: what a person would write first, to be trained or timed in laps.
 
 Four DataLoader workers open, decode and resize each print and draw its heatmap, item by item; texts are
 tokenised in every step, padded to their full length, and the padding is encoded; patches are embedded by the
@@ -8,6 +8,8 @@ the share of expert steps are those of train.py.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bench.loops import Seconds, device_of, timed
+from bench.loops import device_of
 from bench.workload import Workload
 from eclip.data.odvg import Record
 from eclip.data.splits import folds
@@ -87,7 +89,11 @@ def make_plain(model: nn.Module) -> None:
 
 
 class PlainLoop:
-    """A training that `seconds` times and `train` runs; each starts workers of its own and ends them."""
+    """`train` runs a training; `load` and `run` make laps of it. Use it as a context: at its end the workers end.
+
+    Between laps the workers are stopped: else they would take the processor from the other loops' laps, and fill
+    their queues for free.
+    """
 
     def __init__(self, workload: Workload) -> None:
         settings = self.settings = workload.settings
@@ -111,6 +117,7 @@ class PlainLoop:
             num_workers=WORKERS,
             generator=generator,
         )
+        self._batches, self._workers, self._lap = self._endless(), [], 0
         self.rng = np.random.default_rng(settings.seed)
 
     def _rate(self, step: int) -> float:
@@ -124,9 +131,8 @@ class PlainLoop:
         return PrintFiles([records[row] for row in rows], self.settings.model.image_size)
 
     def train(self, steps: int) -> None:
-        batches = self._endless()
-        self._steps(batches, steps)
-        batches.close()
+        with self:
+            self._steps(self._batches, steps)
 
     @torch.no_grad()
     def embed(self) -> tuple[Array, Array]:
@@ -148,17 +154,33 @@ class PlainLoop:
         mean_C11, std_C11 = (torch.tensor(pixels[name])[:, None, None] for name in ("mean", "std"))
         return ((image_BCHW - mean_C11) / std_C11).to(self.device)
 
-    def seconds(self, lap: int, laps: int) -> Seconds:
-        """Seconds of `laps` laps; a first one, in which the workers start and their queues fill, does not count."""
-        batches = self._endless()
-        times = [timed(lambda: self._steps(batches, lap), self.device) for _ in range(1 + laps)]
-        batches.close()
-        return times[1:]
+    def load(self, steps: range) -> None:
+        self._lap = len(steps)
+
+    def run(self) -> None:
+        """A lap of as many steps as were loaded. In the first one the workers start and their queues fill."""
+        self._signal(signal.SIGCONT)
+        self._steps(self._batches, self._lap)
+        self._signal(signal.SIGSTOP)
+
+    def __enter__(self) -> PlainLoop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signal(signal.SIGCONT)
+        self._batches.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            if worker.is_alive():
+                os.kill(worker.pid, number)
 
     def _endless(self) -> Any:
         def generate() -> Iterator[Any]:
             while True:
-                yield from self.loader
+                epoch: Any = iter(self.loader)
+                self._workers = epoch._workers
+                yield from epoch
 
         return generate()
 

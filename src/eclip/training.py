@@ -72,14 +72,14 @@ def build_module(settings: Settings, data: FoldData, seconds: float | None) -> E
     )
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """torch.compile for each transformer block, in place.
 
     Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
     """
     for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
         for block in blocks:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, backend=backend)
 
 
 def objective(settings: Settings) -> Objective:
