@@ -117,7 +117,9 @@ class PlainLoop:
             num_workers=WORKERS,
             generator=generator,
         )
-        self._batches, self._workers, self._lap = self._endless(), [], 0
+        self._batches = self._endless()
+        self._workers: list[Any] = []
+        self._lap = 0
         self.rng = np.random.default_rng(settings.seed)
 
     def _rate(self, step: int) -> float:

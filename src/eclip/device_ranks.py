@@ -46,7 +46,7 @@ def ranks_on(device: torch.device) -> RanksOf:
         return retrieval_ranks
 
     def ranks(image_ND: Floats, text_ND: Floats) -> tuple[Ranks, Ranks]:
-        return device_ranks(*(torch.from_numpy(side_ND).to(device) for side_ND in (image_ND, text_ND)))
+        return device_ranks(torch.from_numpy(image_ND).to(device), torch.from_numpy(text_ND).to(device))
 
     return ranks
 
