@@ -58,7 +58,9 @@ def device_seconds(width: int, repeats: int, device: torch.device) -> tuple[list
     image_ND, text_ND = (torch.from_numpy(side).to(device) for side in pairs)
     ours, host = [], []
     for _ in range(1 + repeats):
-        ours.append(_seconds(lambda: device_ranks(image_ND, text_ND)))  # its ranks come back to the host: it has waited
+        ours.append(
+            _seconds(lambda: device_ranks(image_ND, text_ND))
+        )  # its ranks come back to the host: it has waited
         host.append(_seconds(lambda: retrieval_ranks(*pairs)))
     return ours[1:], host[1:]
 

@@ -1,4 +1,4 @@
-"""`ranks` on a device of torch: embeddings go in, the same ranks come out, to the last one, with the work done there.
+"""`retrieval_ranks` on a device of torch: embeddings go in, the same ranks come out, to the last one, with the work done there.
 
 A matrix of similarities in float32 is looked at twice, against what surely beats a match and what may; the few
 pairs in between are decided in float64.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from eclip.ranks import TIE, Floats, Ranks, RanksOf, error_bound, most_open, retrieval_ranks, tiles
+from eclip.retrieval_ranks import TIE, Floats, Ranks, RanksOf, error_bound, most_open, retrieval_ranks, tiles
 
 ROWS, COLUMNS = 4096, 4096  # of a tile: a fold's candidates are one, and its 240 MiB bound the memory
 
@@ -20,7 +20,7 @@ ROWS, COLUMNS = 4096, 4096  # of a tile: a fold's candidates are one, and its 24
 def device_ranks(
     image_ND: Tensor, text_ND: Tensor, row_tile: int = ROWS, column_tile: int = COLUMNS
 ) -> tuple[Ranks, Ranks]:
-    """As `ranks.retrieval_ranks`, whose tests it shares, for tensors on any one device."""
+    """As `retrieval_ranks.retrieval_ranks`, whose tests it shares, for tensors on any one device."""
     count, width = image_ND.shape
     to_text_N, to_image_N = (image_ND.new_zeros(count, dtype=torch.int64) for _ in range(2))
     exact_N = torch.cat([_dot(unit_rows(image_ND[r]), unit_rows(text_ND[r])) for r in tiles(count, row_tile)])

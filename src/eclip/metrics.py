@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from eclip.ranks import RanksOf, retrieval_ranks, tiles
+from eclip.retrieval_ranks import RanksOf, retrieval_ranks, tiles
 
 Array = npt.NDArray[np.float32]
 RECALL_AT = (1, 5, 10)

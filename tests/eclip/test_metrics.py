@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eclip.metrics import EmbeddingError, retrieval_scores
-from eclip.ranks import unit_rows
+from eclip.retrieval_ranks import unit_rows
 
 
 def naive_ranks(image, text):

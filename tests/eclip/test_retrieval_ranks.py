@@ -6,7 +6,7 @@ import torch
 
 from eclip.device_ranks import device_ranks, full_float32, ranks_on
 from eclip.metrics import retrieval_scores
-from eclip.ranks import TIE, error_bound, retrieval_ranks, unit_rows
+from eclip.retrieval_ranks import TIE, error_bound, retrieval_ranks, unit_rows
 
 COUNT, WIDTH = 301, 48
 
@@ -67,7 +67,7 @@ def test_ranks_are_those_of_float64(ranks_of, kind, tiles):
 @pytest.mark.parametrize("ranks_of", [retrieval_ranks, by_torch])
 @pytest.mark.parametrize("most", [0, 10**9])
 def test_open_comparisons_end_alike_by_a_product_and_one_by_one(ranks_of, most, monkeypatch):
-    for name in ("eclip.ranks.most_open", "eclip.device_ranks.most_open"):
+    for name in ("eclip.retrieval_ranks.most_open", "eclip.device_ranks.most_open"):
         monkeypatch.setattr(name, lambda *_: most)
     pairs = pairs_like("near ties")
     assert all(map(np.array_equal, ranks_of(*pairs), naive_ranks(*pairs)))
@@ -76,7 +76,7 @@ def test_open_comparisons_end_alike_by_a_product_and_one_by_one(ranks_of, most, 
 @pytest.mark.parametrize("ranks_of", [retrieval_ranks, by_torch])
 def test_without_the_bound_float32_errs(ranks_of, monkeypatch):
     """What the bound is for: the same code that trusts float32 gives other ranks."""
-    for name in ("eclip.ranks.error_bound", "eclip.device_ranks.error_bound"):
+    for name in ("eclip.retrieval_ranks.error_bound", "eclip.device_ranks.error_bound"):
         monkeypatch.setattr(name, lambda _: 0.0)
     pairs = pairs_like("near ties")
     assert not all(map(np.array_equal, ranks_of(*pairs), naive_ranks(*pairs)))
