@@ -11,6 +11,7 @@ from agent.claims import clean_text
 from agent.desk import TaskView
 from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
+from agent.measured import same_experiment
 from agent.records import Budget, Charges, Proposal, Trial
 from agent.runner import Runner
 from agent.space import Space
@@ -95,10 +96,8 @@ class WorkDesk:
             return checked
         fingerprint = checked.fingerprint(self.workspace.code_hash())
         self.workspace.revert()
-        for trial in self.history():
-            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
-                return f"the same configuration and code as trial {trial.number}"
-        return None
+        same = same_experiment(self.ledger, fingerprint)
+        return None if same is None else f"the same configuration and code as trial {same}"
 
     def try_out(self, proposal: Proposal) -> str | None:
         checked = self._applied(proposal)
