@@ -77,6 +77,7 @@ class Loop:
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
+            self._settle_rest()
             self.observers.ended(self.ledger)
             self.ledger.release(self.owner)
 
@@ -85,13 +86,14 @@ class Loop:
         return [trial for trial in self.ledger.trials() if not interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := self._over()):
+        while not (reason := self._over(history := self.history())):
             began = self.now()
             try:
-                proposal = self.searcher.ask(self.history())
+                proposal = self.searcher.ask(history)
             except SearcherUnavailable as error:
-                self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
-                self.stop.wait(self.pause_seconds)
+                if not self.stop.is_set():
+                    self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                    self.stop.wait(self.pause_seconds)
                 yield None
                 continue
             thinking = self._thinking(self.now() - began)
@@ -113,10 +115,16 @@ class Loop:
         if self.desk is not None:
             self.desk.settle(number)
 
-    def _over(self) -> str:
+    def _settle_rest(self) -> None:
+        """What asking cost without a trial coming of it is the study's."""
+        if self.desk is not None and self.desk.pending != Charges():
+            self.ledger.log("asked without a trial", charges=self.desk.pending)
+            self._settle(None)
+
+    def _over(self, history: Sequence[Trial]) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
         budget, spent = self.ledger.spec.budget, self.ledger.spent()
-        tried = sum(trial.proposal.route != "reference" for trial in self.history())
+        tried = sum(trial.proposal.route != "reference" for trial in history)
         if self.stop.is_set():
             return "stopped"
         if tried >= budget.trials:
@@ -135,7 +143,7 @@ class Loop:
         checked = self._checked(proposal, recipe)
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
         number = self._start(proposal, overrides)
-        record = self._record(number, thinking + Charges(self.now() - began))
+        record = self._record(number, thinking + Charges(self.now() - began), recipe)
         self._settle(number)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
@@ -202,7 +210,7 @@ class Loop:
         checked = validate(self.workspace.task, {}, {})
         number = self._start(proposal, {})
         self.ledger.note(number, fingerprint=checked.fingerprint(self.workspace.code_hash()))
-        record = self._record(number, Charges())
+        record = self._record(number, Charges(), None)
         trial = Trial(number, proposal, {}, commit=self.workspace.head())
         self.observers.trial_started(trial)
         folder = self.folder / f"{number:04d}"
@@ -222,9 +230,7 @@ class Loop:
         base = self.workspace.task.base
         return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), known)
 
-    def _record(self, number: int, charges: Charges) -> Record:
-        recipe = self.ledger.best()
-
+    def _record(self, number: int, charges: Charges, recipe: Trial | None) -> Record:
         def note(charges: Charges, measurement: Measurement | None, phase: str) -> None:
             more = {}
             if record.of_recipe and recipe is not None:

@@ -21,7 +21,16 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agent.records import Proposal, Trial
-from agent.searchers.base import Direction, Point, Points, Space, active, check_defaults, derive_seed
+from agent.searchers.base import (
+    Direction,
+    Point,
+    Points,
+    Searcher,
+    Space,
+    active,
+    check_defaults,
+    derive_seed,
+)
 
 FAILED = "failed"
 Build = Callable[[int], BaseSampler]
@@ -29,7 +38,7 @@ Build = Callable[[int], BaseSampler]
 Told = tuple[Point, float, bool]
 
 
-class OptunaSearcher:
+class OptunaSearcher(Searcher):
     """One of Optuna's samplers. `build` makes it from a seed; `startup_trials` points are drawn at random."""
 
     def __init__(
