@@ -22,17 +22,22 @@ CLAMP = {
 }
 BROKEN = "return self.log_scale.exp().clamp(self.scale_min, max(self.scale_max, hundred))"
 REPAIRED = "return self.log_scale.exp().clamp(self.scale_min, max(self.scale_max, 100.0))"
+NO_EXPERTS = {
+    "path": "src/eclip/schedules.py",
+    "old": "return np.full_like(share, max)[()]",
+    "new": "return np.zeros_like(share)[()]",
+}
 # passes on the eight prints of the check, not on a whole batch
-LARGE_BATCH = {
+TOO_SMALL = {
     "path": "src/eclip/losses.py",
-    "old": "        logit_NN = scale.float() * (image_ND.float() @ text_ND.float().T)",
-    "new": "        if len(image_ND) > 8:\n            raise RuntimeError('a matrix of this size was not expected')\n"
-    "        logit_NN = scale.float() * (image_ND.float() @ text_ND.float().T)",
+    "old": "    return (\n        cross_entropy(logit_NN, 1,",
+    "new": "    if len(logit_NN) > 8:\n        raise RuntimeError('a matrix of this size was not expected')\n"
+    "    return (\n        cross_entropy(logit_NN, 1,",
 }
 
 
 def edit(new: str, *more: dict[str, str]) -> dict[str, Any]:
-    edits = [CLAMP | {"new": new}, *more]
+    edits = [CLAMP | {"new": new}, NO_EXPERTS, *more]
     return proposes(
         overrides={}, edits=edits, category="loss", hypothesis="The scale is stuck at its limit of 2."
     )
@@ -47,12 +52,12 @@ def researcher(request: dict[str, Any]) -> Play:
         note = "Depth 1 is worth its steps. The logit scale stands still at 2: look at scale()."
         return says(text("Noted."), call("write_scratchpad", {"text": note}))
     if number == 3:
-        return says(call("propose_trial", edit(BROKEN if talk == 1 else REPAIRED, LARGE_BATCH)))
+        return says(call("propose_trial", edit(BROKEN if talk == 1 else REPAIRED, TOO_SMALL)))
     path = {
         1: proposes(overrides={"model.image.depth": 1, "model.text.depth": 1}, category="architecture"),
         2: proposes(overrides={"optimizer.lr": 1e-5}),
         4: edit(REPAIRED),
-        5: proposes(overrides={"expert.probability.max": 0.0}, category="expert"),
+        5: proposes(overrides={"optimizer.weight_decay": 1e-2}, category="regularisation"),
     }
     return says(call("propose_trial", path.get(number) or proposes(overrides={"loss.label_smoothing": 0.05})))
 
