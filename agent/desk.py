@@ -79,7 +79,7 @@ class Desk(Protocol):
         """
 
     def try_out(self, proposal: Proposal) -> str | None:
-        """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it
+        """Imports and one small step in the sandbox, at most 20 s and its start: the traceback's end, or None if it
         works. Raises SearcherUnavailable when it was stopped.
         """
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -46,7 +50,7 @@ TROUBLES = {
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    return Checkout(tmp_path)
+    return Checkout(tmp_path).make()
 
 
 def model(request: dict[str, Any]) -> Play:
@@ -76,7 +80,7 @@ class Flaky:
 def test_with_the_server_down_half_of_the_time_twelve_trials_are_charged(checkout: Checkout) -> None:
     flaky = Flaky(3)
     terms = ["budget.trials=12", "llm.timeout_seconds=0.7", "llm.backoff.attempts=2"]
-    with MessagesServer(flaky) as server, checkout.open(server, *terms) as loop:
+    with MessagesServer(flaky) as server, checkout.open(server.url, *terms) as loop:
         assert loop.run() == "all 12 trials are used"
     assert server.problems == []
     assert set(flaky.met) == set(TROUBLES)
@@ -107,14 +111,54 @@ def test_stopped_during_a_call_it_stops_at_once_and_repeats_the_round(checkout: 
         return HELD
 
     with MessagesServer(interrupted) as server:
-        with checkout.open(server, "budget.trials=3", "llm.timeout_seconds=600") as loop:
+        with checkout.open(server.url, "budget.trials=3", "llm.timeout_seconds=600") as loop:
             assert loop.run() == "stopped"
         assert len(checkout.ledger.trials()) == 2
         assert not [e for e in checkout.ledger.events() if e["event"] == "paused"]
-        with checkout.open(server, "budget.trials=3", "llm.timeout_seconds=600") as loop:
+        with checkout.open(server.url, "budget.trials=3", "llm.timeout_seconds=600") as loop:
             assert loop.run() == "all 3 trials are used"
     assert json.dumps(calls[3]) == json.dumps(calls[2])
     accounts(checkout.ledger)
+
+
+def test_killed_during_a_call_the_round_is_repeated_and_what_it_had_cost_is_charged(
+    checkout: Checkout,
+) -> None:
+    """kill -9 of the process, while it waits for the second reply of trial 2's round."""
+    calls: list[dict[str, Any]] = []
+    terms = ["budget.trials=3", "llm.timeout_seconds=600"]
+
+    def killing(request: dict[str, Any]) -> Play:
+        calls.append(request)
+        if len(calls) == 3:
+            return says(call("look_up_trial", {"number": 0}))
+        if len(calls) == 4:
+            process.kill()
+            return HELD
+        return model(request)
+
+    with MessagesServer(killing) as server:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.agent.researcher.opened",
+            str(checkout.root.parent),
+            server.url,
+        ]
+        process = subprocess.Popen([*command, *terms], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, output.decode()
+        assert len(checkout.ledger.trials()) == 2
+        with checkout.open(server.url, *terms) as loop:
+            assert loop.desk is not None
+            assert loop.desk.pending.usd > 0
+            assert loop.run() == "all 3 trials are used"
+    same = [re.sub(r"[\d.]+ of 100 dollars", "", json.dumps(request)) for request in (calls[2], calls[4])]
+    assert same[0] == same[1]
+    accounts(checkout.ledger)
+    paid = [event["usd"] for event in checkout.ledger.events() if event["event"] == "llm call"]
+    assert len(paid) == 5
+    assert checkout.ledger.spent().usd == pytest.approx(sum(paid), abs=1e-12)
 
 
 def test_what_a_round_cost_that_came_to_no_trial_is_charged_once(checkout: Checkout) -> None:
@@ -127,14 +171,14 @@ def test_what_a_round_cost_that_came_to_no_trial_is_charged_once(checkout: Check
     broke = True
     with MessagesServer(poor) as server:
         with (
-            checkout.open(server, "budget.trials=2") as loop,
+            checkout.open(server.url, "budget.trials=2") as loop,
             pytest.raises(LLMRefused, match="credit balance"),
         ):
             loop.run()
         planned = checkout.ledger.spent().usd
         assert planned > 0
         broke = False
-        with checkout.open(server, "budget.trials=2") as loop:
+        with checkout.open(server.url, "budget.trials=2") as loop:
             assert loop.desk is not None
             assert loop.desk.pending == Charges()
             assert loop.run() == "all 2 trials are used"
@@ -157,7 +201,7 @@ def test_what_a_round_cost_that_came_to_no_trial_is_charged_once(checkout: Check
 def test_what_would_stop_the_first_call_is_said_before_a_study_exists(
     checkout: Checkout, said: list[str], error: type[Exception], message: str
 ) -> None:
-    with MessagesServer([]) as server, pytest.raises(error, match=message), checkout.open(server, *said):
+    with MessagesServer([]) as server, pytest.raises(error, match=message), checkout.open(server.url, *said):
         pass
     assert checkout.traces() == []
 
@@ -171,37 +215,46 @@ def test_without_a_key_or_with_a_wrong_one_nothing_is_left_behind(
     if key is not None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     reason = "authentication_error" if key else "no key for the LLM: set ANTHROPIC_API_KEY"
-    with MessagesServer([]) as server, pytest.raises(LLMRefused, match=reason), checkout.open(server):
+    with MessagesServer([]) as server, pytest.raises(LLMRefused, match=reason), checkout.open(server.url):
         pass
     assert checkout.traces() == []
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [fails(404, "not_found_error", "no such path"), fails(529), page(), Play(status=405, body=b"")],
+    ids=["404", "529", "page", "405"],
+)
 def test_a_server_that_knows_no_list_of_models_is_left_to_the_first_round(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, refusal: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for refusal in (
-        fails(404, "not_found_error", "no such path"),
-        fails(529),
-        page(),
-        Play(status=405, body=b""),
-    ):
-        with MessagesServer([]) as server:
-            monkeypatch.setattr(server, "model", lambda path, headers, refusal=refusal: refusal)
-            with checkout.open(server) as loop:
-                assert loop.ledger.name == "toy"
+    with MessagesServer([]) as server:
+        monkeypatch.setattr(server, "model", lambda path, headers: refusal)
+        with checkout.open(server.url) as loop:
+            assert loop.ledger.name == "toy"
+
+
+@pytest.mark.parametrize("name", ["opus", "local"])
+def test_where_nothing_answers_no_study_is_begun(checkout: Checkout, name: str) -> None:
+    with MessagesServer([]) as server:
+        pass
+    reason = f"nothing answers at {server.url}.*start the server"
+    with pytest.raises(LLMRefused, match=reason), checkout.open(server.url, f"llm={name}"):
+        pass
+    assert checkout.traces() == []
 
 
 def test_a_study_goes_on_with_another_server_but_not_with_another_model(checkout: Checkout) -> None:
-    with MessagesServer([]) as server, checkout.open(server):
+    with MessagesServer([]) as server, checkout.open(server.url):
         pass
     with MessagesServer([]) as server:
-        with checkout.open(server, "llm.timeout_seconds=60", "llm.backoff.attempts=2") as loop:
+        with checkout.open(server.url, "llm.timeout_seconds=60", "llm.backoff.attempts=2") as loop:
             changed = [event for event in loop.ledger.events() if event["event"] == "versions changed"]
             assert changed[-1]["now"]["llm server"] == server.url
         with (
             pytest.raises(
                 LedgerError, match=r"begun otherwise: details\.llm\.effort is 'high', asked for 'low'"
             ),
-            checkout.open(server, "llm.effort=low"),
+            checkout.open(server.url, "llm.effort=low"),
         ):
             pass
