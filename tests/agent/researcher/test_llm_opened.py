@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -258,3 +259,25 @@ def test_a_study_goes_on_with_another_server_but_not_with_another_model(checkout
             checkout.open(server.url, "llm.effort=low"),
         ):
             pass
+
+
+def test_the_command_without_a_key_says_so_in_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    known = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    places = [f"{name}={tmp_path}/{name}" for name in ("runs", "vault")]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "scripts/sweep.py",
+            "searcher=claude",
+            f"ledger.url=sqlite:///{tmp_path}/ledger.db",
+            *places,
+        ],
+        env={**known, "ANTHROPIC_CONFIG_DIR": "/nonexistent", "PYTHONPATH": "src:."},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("LLMRefused: no key for the LLM: set ANTHROPIC_API_KEY")
+    assert done.stderr.count("\n") == 1
+    assert "searcher=playbook" in done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.name != "runs"] == []
