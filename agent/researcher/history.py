@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from agent.records import Edit, Trial, Value
-from agent.researcher.hygiene import as_data, one_line, unmarked
+from agent.researcher.hygiene import as_data, one_line, own_frames, unmarked
 from agent.researcher.names import PLAIN, Names
 
 HEADER = "number | category | change | score | delta | P(gain) | verdict | note"
@@ -159,9 +159,9 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
             f"  seed {run.seed}, fold {run.fold}: {number(run.score)}; {_metrics(run.metrics)}"
             for run in outcome.measurements
         ]
-    shown = [*lines, curves(trial, 20)] + [_patch(edit) for edit in proposal.edits]
+    shown = [*lines, curves(trial, 20)] + [patch(edit) for edit in proposal.edits]
     if outcome and outcome.log_tail:
-        shown.append(as_data(f"end of the log of trial {trial.number}", outcome.log_tail))
+        shown.append(as_data(f"end of the log of trial {trial.number}", own_frames(outcome.log_tail)))
     return "\n".join(part for part in shown if part)
 
 
@@ -185,9 +185,10 @@ def _edit(edit: Edit) -> str:
     return f"edit {one_line(edit.path, 120)} (+{added} -{removed} lines)"
 
 
-def _patch(edit: Edit) -> str:
+def patch(edit: Edit, most: int = 6000) -> str:
+    """The edit itself, of which the table has the size alone."""
     text = f"--- old\n{edit.old}\n+++ new\n{edit.new}"
-    return as_data(f"edit of {one_line(edit.path, 120)}", text, 6000)
+    return as_data(f"edit of {one_line(edit.path, 120)}", text, most)
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

@@ -23,11 +23,12 @@ from agent.researcher.history import (
     change,
     curves,
     number,
+    patch,
     running,
     spread,
     table,
 )
-from agent.researcher.hygiene import as_data, clean, one_line, unmarked
+from agent.researcher.hygiene import as_data, clean, one_line, own_frames, unmarked
 from agent.researcher.memory import Memory
 from agent.researcher.names import space_table
 from agent.researcher.prices import CHARS_PER_TOKEN, tokens_estimate
@@ -158,8 +159,9 @@ class Prompts:
         }
         settings = "\n".join(f"{names.key(key)}={names.value(key, value)}" for key, value in known.items())
         title = f"# Current recipe: trial {best.number}, score {number(score)}"
-        measured = {t.number: f"Measured of trial {t.number}: {spread(t, names)}" for t in (history[0], best)}
-        return "\n\n".join([title, settings or "the reference as it is", "\n".join(measured.values())])
+        measured = {t.number: f"trial {t.number}: {spread(t, names)}" for t in (history[0], best)}
+        noise = "\n".join(["All that was measured, one score a run:", *measured.values()])
+        return "\n\n".join([title, settings or "the reference as it is", noise])
 
     def _curves(self, history: Sequence[Trial], recent: int) -> str:
         if not (recent and self.arm.knowledge):
@@ -185,7 +187,8 @@ class Prompts:
             lines.append(f"Its hypothesis: {one_line(last.proposal.hypothesis, 600)}")
             lines.append(f"What was expected: {one_line(last.proposal.expected_effect, 400)}")
         if failed and not self.arm.names.neutral:
-            said = f"{one_line(last.outcome.reason, 600)}\n{clean(last.outcome.log_tail, 2500)}"
+            lines += [patch(edit, 3000) for edit in last.proposal.edits]
+            said = f"{one_line(last.outcome.reason, 600)}\n{clean(own_frames(last.outcome.log_tail), 2500)}"
             lines.append(as_data("reason and end of the log", said))
         return "\n".join(lines)
 
