@@ -74,6 +74,10 @@ class WorkDesk:
             description=self.description,
         )
 
+    @property
+    def next_trial(self) -> int:
+        return len(self.ledger.trials())
+
     def history(self) -> Sequence[Trial]:
         return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
 

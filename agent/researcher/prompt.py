@@ -33,7 +33,7 @@ from agent.researcher.memory import Memory
 from agent.researcher.names import space_table
 from agent.researcher.prices import CHARS_PER_TOKEN, tokens_estimate
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import barred_category, next_number, proposed
+from agent.researcher.rules import barred_category, proposed
 from agent.researcher.settings import LLMSettings
 from agent.researcher.tools import definitions
 
@@ -195,7 +195,7 @@ class Prompts:
     def _budget(self, program: Program, phase: Phase, history: Sequence[Trial]) -> str:
         budget, spent = self.desk.budget, self.desk.spent()
         left = budget.trials - proposed(history)
-        lines = [f"Trial {next_number(history)} is next; {left} of {budget.trials} trials are left."]
+        lines = [f"Trial {self.desk.next_trial} is next; {left} of {budget.trials} trials are left."]
         if self.arm.knowledge:
             lines.append(f"A trial trains for {budget.seconds:g} s, shared by its folds.")
         if budget.usd is not None:

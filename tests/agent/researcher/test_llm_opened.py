@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from agent.ledger import LedgerError
+from agent.observers import Observers
 from agent.records import Charges
 from agent.researcher.failures import LLMRefused
 from agent.researcher.program import ProgramError
@@ -281,3 +282,27 @@ def test_the_command_without_a_key_says_so_in_one_line_and_writes_nothing(tmp_pa
     assert done.stderr.count("\n") == 1
     assert "searcher=playbook" in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.name != "runs"] == []
+
+
+def test_after_an_interrupted_trial_prompts_and_replies_lie_with_the_trial_they_are_of(
+    checkout: Checkout,
+) -> None:
+    class Interrupting:
+        """Stops the study as soon as trial 1 has begun."""
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *given: (
+                loop.stop.set() if name == "trial_started" and given[0].number == 1 else None
+            )
+
+    with MessagesServer(model) as server:
+        with checkout.open(server.url, "budget.trials=1") as loop:
+            loop.observers = Observers([Interrupting()])
+            assert loop.run() == "stopped"
+        with checkout.open(server.url, "budget.trials=1") as loop:
+            assert loop.run() == "all 1 trials are used"
+    statuses = [trial.outcome.status for trial in checkout.ledger.trials() if trial.outcome]
+    assert statuses == ["completed", "interrupted", "completed"]
+    transcripts = [(checkout.root / f"runs/toy/000{number}/round.jsonl").read_text() for number in (1, 2)]
+    assert ["Trial 1 is next" in transcripts[0], "Trial 2 is next" in transcripts[1]] == [True, True]
+    assert "Trial 2 is next" not in transcripts[0]
