@@ -306,3 +306,33 @@ def test_after_an_interrupted_trial_prompts_and_replies_lie_with_the_trial_they_
     transcripts = [(checkout.root / f"runs/toy/000{number}/round.jsonl").read_text() for number in (1, 2)]
     assert ["Trial 1 is next" in transcripts[0], "Trial 2 is next" in transcripts[1]] == [True, True]
     assert "Trial 2 is next" not in transcripts[0]
+
+
+@pytest.mark.parametrize(
+    ("arm", "key"),
+    [("claude_config", "optimizer.lr"), ("claude_blind", "p0"), ("centaur", "optimizer.lr")],
+)
+def test_every_arm_runs_from_its_config(checkout: Checkout, arm: str, key: str) -> None:
+    def anyone(request: dict[str, Any]) -> Play:
+        shown = str(request["messages"])
+        if "planning call" in shown:
+            return says(call("revise_plan", plans(category="explore" if arm == "claude_blind" else "other")))
+        # the blind arm's name of the learning rate is the one with its range
+        name = re.search(r"(p\d\d): number in \[0\.001, 1\]", shown)
+        given = proposes(
+            overrides={name[1] if name else key: 0.2},
+            category="explore" if arm == "claude_blind" else "other",
+        )
+        return says(call("propose_trial", {k: v for k, v in given.items() if k != "edits"}))
+
+    terms = [f"searcher={arm}", f"searcher_name={arm}", "budget.trials=1"]
+    terms += ["searcher.llm_share=1"] * (arm == "centaur")
+    with MessagesServer(anyone) as server, checkout.open(server.url, *terms) as loop:
+        assert loop.run() == "all 1 trials are used"
+        assert server.problems == []
+    trial = checkout.ledger.trials()[1]
+    assert trial.outcome is not None
+    assert trial.outcome.status == "completed"
+    assert (trial.proposal.searcher, trial.proposal.route) == (arm, "llm")
+    assert trial.overrides["optimizer.lr"] == 0.2
+    assert trial.charges.usd > 0
