@@ -23,6 +23,8 @@ from eclip.ranks import ALONE, Ranks
 
 # seconds that a process has to notice by itself that another one is gone
 GRACE = 20.0
+# seconds within which all must have started: imports on a busy machine, a queue's slowest node
+MEETING = timedelta(minutes=10)
 _runs = itertools.count()
 Lost = Callable[[str], None]
 
@@ -135,9 +137,13 @@ def _placed_outside(environment: Mapping[str, str], local_size: int, nodes: int)
 def _group(settings: Trainer, store: Any, rank: int, size: int) -> Iterator[Ranks]:
     """torch's process group, as long as the context lasts."""
     timeout, local_rank = timedelta(seconds=settings.timeout), int(os.environ["LOCAL_RANK"])
+    number = 0
     if store is None:
-        store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    store = dist.PrefixStore(f"run{next(_runs)}", store)  # of a multirun under torchrun each has its own
+        store, _, _ = next(iter(dist.rendezvous("env://", timeout=MEETING)))
+        number = next(_runs)  # the runs of a multirun under torchrun meet in one store
+    store = dist.PrefixStore(f"run{number}", store)
+    store.set(f"here{rank}", "")
+    store.wait([f"here{other}" for other in range(size)], MEETING)
     gpu = on_gpu(settings)
     if gpu:
         torch.cuda.set_device(local_rank)
@@ -159,8 +165,7 @@ def _group(settings: Trainer, store: Any, rank: int, size: int) -> Iterator[Rank
 def _children(settings: Trainer, size: int, lost: Lost) -> Iterator[Any]:
     """The store where the processes meet, and this command once more for each rank but 0, which is this one."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host's own name need not resolve
-    timeout = timedelta(seconds=settings.timeout)
-    store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False, timeout=timeout)
+    store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
     common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),

@@ -24,6 +24,8 @@ from eclip.data.batch import Share
 # gradients travel in pieces of so many bytes: the copies of one hide behind the transport of another
 PIECE = 32 * 2**20
 FAILURE = "eclip/failure"
+# how gloo says that a process is gone or hangs; NCCL has its own errors
+SILENCE = ("gloo", "pair closure", "Connection closed by peer", "Connection reset by peer")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Ranks:
                 self.store.compare_set(FAILURE, "", text)
             except RuntimeError:  # rank 0, who keeps the store, has gone first
                 return
+
+    def cut_off(self, error: BaseException | None) -> bool:
+        """Whether `error` says that another process could not be heard."""
+        heard = not isinstance(error, dist.DistError) and not any(sign in str(error) for sign in SILENCE)
+        return self.world_size > 1 and not heard
 
     def failure(self) -> dict[str, Any] | None:
         """The first report of another rank: rank, status, reason. None where there is none."""

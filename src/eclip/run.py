@@ -39,7 +39,7 @@ class Run:
     """
 
     def __init__(self, settings: Settings, config: DictConfig, callbacks: list[L.Callback]) -> None:
-        self.settings, self.callbacks = settings, callbacks
+        self.settings, self.config, self.callbacks = settings, config, callbacks
         self.path = Path(settings.run.dir)
         self.console = Console(stderr=True)
         self.result = Result()
@@ -105,17 +105,22 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> Literal[False]:
         status, reason = _ending(error)
-        elsewhere = self.ranks.failure() if error is not None else None
+        elsewhere = self.ranks.failure() if self.ranks.cut_off(error) else None
         if elsewhere is not None:
             status, reason = elsewhere["status"], f"rank {elsewhere['rank']}: {elsewhere['reason']}"
         elif error is not None:
+            if self.ranks.cut_off(error):
+                limit = self.settings.trainer.timeout
+                reason = (
+                    f"another process is gone, or did not answer for trainer.timeout={limit:g} s: {reason}"
+                )
             self.ranks.report(status, reason)
         if self.ranks.rank == 0:
             self._write(status, reason)
             if error is None:
                 show(self.console, self.result, self.scores, self.path)
         self.processes.__exit__(kind, error, error.__traceback__ if error else None)
-        if elsewhere is not None or status in ("diverged", "out_of_memory"):
+        if elsewhere is not None or self.ranks.cut_off(error) or status in ("diverged", "out_of_memory"):
             if self.ranks.rank == 0:
                 log.error("%s: %s", status.replace("_", " "), reason)
             raise SystemExit(1) from error
@@ -131,6 +136,7 @@ class Run:
 
     def _lose(self, reason: str) -> None:
         """A process is gone and this one waits for it in a call that does not return."""
+        self.directory = RunDirectory(self.path, self.config)  # it may have waited since before there was one
         self._write("crashed", reason)
         log.error("crashed: %s", reason)
         os._exit(1)
