@@ -150,8 +150,8 @@ def train_fold(
         own.append(Checkpoint(folder / checkpoint_name(data.fold), settings.run.checkpoint_seconds, clock))
     trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
     ranks.check_equal(module.parameters())
-    if not clock.over(start["step"]):
-        trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
+    # a fold that was at its end is loaded, and not one step is taken
+    trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
     return trainer
 
 
