@@ -163,7 +163,9 @@ class Task:
             raise TaskError(f"{where}: recipe.file={self.recipe.file}: must not be editable")
         for module in self.preload.modules if self.preload else ():
             if module.partition(".")[0] == self.package.name:
-                raise TaskError(f"{where}: preload.modules: {module} is the task's own, which proposals may edit")
+                raise TaskError(
+                    f"{where}: preload.modules: {module} is the task's own, which proposals may edit"
+                )
         if self.early_folds > len(self.folds):
             raise TaskError(f"{where}: early_folds={self.early_folds}: there are {len(self.folds)} folds")
 

@@ -29,7 +29,16 @@ Not covered:
 - Denial of service within the limits: it may use its memory, its disk, its processes and its time.
 """
 
-from agent.sandbox.base import RUN_DIR, Finished, KilledBy, Limits, Mount, Preload, Sandbox, SandboxUnavailable
+from agent.sandbox.base import (
+    RUN_DIR,
+    Finished,
+    KilledBy,
+    Limits,
+    Mount,
+    Preload,
+    Sandbox,
+    SandboxUnavailable,
+)
 from agent.sandbox.bubblewrap import Bubblewrap
 from agent.sandbox.devices import gpu_devices
 from agent.sandbox.none import Unsandboxed

@@ -110,7 +110,9 @@ class Bubblewrap:
                     server = self._warmth.server(command, preload, view.environment)
                     with start(view, None) as waiting:
                         go = partial(waiting.go_by, server, command[1:])
-                        return _finish(waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop)
+                        return _finish(
+                            waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop
+                        )
                 except ForkServerFailed as error:
                     cold = str(error)
             started = stack.enter_context(start(view, command))

@@ -86,7 +86,9 @@ class ForkServer:
         read, write = os.pipe()
         try:
             with self._lock:
-                socket.send_fds(self._control, [json.dumps(request).encode()], [ending, write, output, *others])
+                socket.send_fds(
+                    self._control, [json.dumps(request).encode()], [ending, write, output, *others]
+                )
         except OSError as error:
             raise ForkServerFailed(f"the fork server is gone: {error.strerror}") from error
         finally:
@@ -111,8 +113,10 @@ class ForkServer:
 
 def installed_packages() -> tuple[tuple[str, int], ...]:
     """What changes when a package is installed, upgraded or removed: folders of packages, and when they changed."""
-    paths = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")} | {os.path.realpath(sys.executable)}
-    return tuple((path, os.stat(path).st_mtime_ns) for path in sorted(paths))
+    paths = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")} | {
+        os.path.realpath(sys.executable)
+    }
+    return tuple((path, Path(path).stat().st_mtime_ns) for path in sorted(paths))
 
 
 def namespaces_of(first: int, stack: ExitStack) -> list[int]:

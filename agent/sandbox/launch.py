@@ -39,7 +39,9 @@ _PRELUDE = (
     'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r go || exit 125; "$@" </dev/null; exit $?'
 )
 # With a fork server, a process from outside comes in, and its end is the sandbox's.
-_PRELUDE_OF_FORKS = 'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r code || exit 125; exit "$code"'
+_PRELUDE_OF_FORKS = (
+    'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r code || exit 125; exit "$code"'
+)
 _START_SECONDS = 30.0
 
 
