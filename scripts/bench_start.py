@@ -29,7 +29,7 @@ from rich.table import Table
 
 from agent.records import Budget
 from agent.runner import Run, Runner
-from agent.sandbox import Bubblewrap, Limits
+from agent.sandbox import RUN_DIR, Bubblewrap, Limits
 from agent.study import run_environment, seal
 from agent.task import Task
 
@@ -75,7 +75,7 @@ class Bench:
     def stamped(self, way: str) -> tuple[float, float]:
         """Seconds from the call to the first step, and from the last step to the judged score."""
         began = time.monotonic()
-        stamp = ("+callbacks.stamp._target_=stamp.Stamp", "+callbacks.stamp.folder=${run.dir}")
+        stamp = ("+callbacks.stamp._target_=stamp.Stamp", f"+callbacks.stamp.folder={RUN_DIR}")
         _, left = self.run(way, "trainer.max_steps=2", *stamp)
         ended = time.monotonic()
         first, last = (float((left / name).read_text()) for name in ("first", "last"))
