@@ -46,6 +46,10 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    environment = run_environment(plain["executor"]["threads"])
+    stack.callback(sandbox.close)
+    if task.preload:
+        sandbox.prepare(task.preload, environment)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
@@ -75,7 +79,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
         sealed=seal(task, root / plain["vault"]),
-        environment=run_environment(plain["executor"]["threads"]),
+        environment=environment,
+        notice=lambda text: ledger.log("notice", text=text),
     )
     seeds = plain["training_seeds"]
     desk = WorkDesk(

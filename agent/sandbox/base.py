@@ -74,6 +74,7 @@ class Finished:
     peak_memory_bytes: the highest polled use (see Limits.memory_bytes); a run shorter than 20 ms may show 0.
     log_tail: the end of standard output and error, cleaned for terminals and prompts. Also a claim.
     started: False when `stop` was set before the command began.
+    cold: why the interpreter was started anew where libraries should have been loaded already; else empty.
     """
 
     returncode: int | None
@@ -82,6 +83,18 @@ class Finished:
     peak_memory_bytes: int
     log_tail: str
     started: bool
+    cold: str = ""
+
+
+@dataclass(frozen=True)
+class Preload:
+    """Libraries for a command that is a Python script: see agent.sandbox.forkserver.
+
+    modules: what to import ahead, never the script's own. hidden: packages that probes are not to find meanwhile.
+    """
+
+    modules: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
 
 
 class SandboxUnavailable(RuntimeError):
@@ -112,6 +125,7 @@ class Sandbox(Protocol):
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """Run `command` to its end or to a limit; return when all of its processes are gone.
 
@@ -119,5 +133,12 @@ class Sandbox(Protocol):
             directory. mounts: what else of the host is visible. masked: paths inside, each below a mount,
             that an empty read-only file or folder hides. environment: all that the command sees of the
             environment beside PATH, HOME, TMPDIR, LANG and USER. log_path: receives output and errors.
-            stop: set it from another thread to end the run.
+            stop: set it from another thread to end the run. preload: `command` is Python, a script and its
+            arguments, and may begin in a process that has these libraries imported already.
         """
+
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Begin to import what `run` will be called with, and return at once."""
+
+    def close(self) -> None:
+        """End what was prepared; runs go on."""
