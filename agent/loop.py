@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from agent.codec import from_json, to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
 from agent.ledger import StudyLedger
-from agent.noise import Noise
+from agent.measured import interrupted, measured, same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.research_log import commit_message
@@ -83,7 +83,7 @@ class Loop:
 
     def history(self) -> list[Trial]:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
-        return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
+        return [trial for trial in self.ledger.trials() if not interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
         while not (reason := self._over()):
@@ -102,7 +102,7 @@ class Loop:
                 self._settle(None)
                 return f"{self.searcher.name} has nothing more to propose"
             trial = self._trial(proposal, thinking)
-            if not _interrupted(trial):
+            if not interrupted(trial):
                 self.searcher.tell(trial)
             yield trial
         return reason
@@ -164,27 +164,21 @@ class Loop:
             self.workspace.apply(proposal.edits)
         except (Rejected, EditError) as error:
             return Outcome("rejected", reason=str(error))
-        same = self._same(checked.fingerprint(self.workspace.code_hash()))
+        same = same_experiment(self.ledger, checked.fingerprint(self.workspace.code_hash()))
         if same is not None:
             return Outcome("duplicate", reason=f"the same configuration and code as trial {same}")
         return checked
-
-    def _same(self, fingerprint: str) -> int | None:
-        """The earlier trial that was this very experiment."""
-        for trial in self.history():
-            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
-                return trial.number
-        return None
 
     def _experiment(self, trial: Trial, checked: Validated, recipe: Trial, record: Record) -> Trial:
         fingerprint = checked.fingerprint(self.workspace.code_hash())
         self.ledger.note(trial.number, fingerprint=fingerprint)
         self._keep_files(trial)
+        known = measured(self.ledger)
         outcome, verdict = self.experiment.trial(
             Bench(self.workspace, trial.proposal.edits),
             checked.arguments,
-            self._recipe(recipe),
-            self._noise(),
+            self._recipe(recipe, known[recipe.number]),
+            self.experiment.acceptance.noise(list(known.values())),
             self.folder / f"{trial.number:04d}",
             record,
         )
@@ -231,30 +225,10 @@ class Loop:
             )
         return trial
 
-    def _recipe(self, recipe: Trial) -> Recipe:
+    def _recipe(self, recipe: Trial, known: Sequence[Measurement]) -> Recipe:
         """The recipe with everything that was ever measured of it, re-runs of later trials included."""
-        assert recipe.outcome is not None
-        measured = [*recipe.outcome.measurements, *self._again_measured(recipe.number)]
         base = self.workspace.task.base
-        return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), measured)
-
-    def _again_measured(self, number: int) -> list[Measurement]:
-        found: list[Measurement] = []
-        for trial in self.ledger.trials():
-            again = self.ledger.progress(trial.number).get("of_recipe")
-            if again and again["number"] == number:
-                found += [from_json(Measurement, item) for item in again["measurements"]]
-        return found
-
-    def _noise(self) -> Noise:
-        """The noise floor from every configuration that was measured on more than one seed."""
-        trials = [trial for trial in self.history() if trial.outcome and trial.outcome.measurements]
-        groups = [
-            [*trial.outcome.measurements, *self._again_measured(trial.number)]
-            for trial in trials
-            if trial.outcome
-        ]
-        return self.experiment.acceptance.noise(groups)
+        return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), known)
 
     def _record(self, number: int, charges: Charges) -> Record:
         recipe = self.ledger.best()
@@ -304,7 +278,3 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
         if trial.proposal.edits:
             (folder / "edits.diff").write_text(self.workspace.diff(), encoding="utf-8")
-
-
-def _interrupted(trial: Trial) -> bool:
-    return trial.outcome is not None and trial.outcome.status == "interrupted"

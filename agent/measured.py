@@ -1,0 +1,38 @@
+"""A study's ledger goes in, read once; what was ever measured of each configuration comes out."""
+
+from __future__ import annotations
+
+from agent.codec import from_json
+from agent.ledger import StudyLedger
+from agent.records import Measurement, Trial
+
+
+def measured(ledger: StudyLedger) -> dict[int, list[Measurement]]:
+    """Trial -> its measurements, and those of its recipe that later trials' re-runs paid for.
+
+    Interrupted trials have no entry of their own; what they measured of a recipe counts.
+    """
+    notes = ledger.notes()
+    found = {
+        trial.number: list(trial.outcome.measurements)
+        for trial, _ in notes
+        if trial.outcome and trial.outcome.measurements and not interrupted(trial)
+    }
+    for _, noted in notes:
+        again = noted.get("of_recipe")
+        if again and again["number"] in found:
+            found[again["number"]] += [from_json(Measurement, item) for item in again["measurements"]]
+    return found
+
+
+def same_experiment(ledger: StudyLedger, fingerprint: str) -> int | None:
+    """The earliest trial with this fingerprint, that is of the same configuration and code."""
+    for trial, noted in ledger.notes():
+        if noted.get("fingerprint") == fingerprint and not interrupted(trial):
+            return trial.number
+    return None
+
+
+def interrupted(trial: Trial) -> bool:
+    """Ended by the machine, not by what it tried: it says nothing, and its proposal is asked for again."""
+    return trial.outcome is not None and trial.outcome.status == "interrupted"
