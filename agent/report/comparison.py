@@ -168,7 +168,9 @@ def _pair(campaign: Campaign, first: str, second: str, factor: float) -> Pair:
 def failures(campaign: Campaign, searcher: str, factor: float = 1.0) -> int:
     """Fresh trainings of the searcher's winners that gave no score."""
     studies = campaign.of(searcher)
-    return sum(len(s.failed(s.winner.number, factor)) for s in studies if s.winner and s.winner != s.reference)
+    return sum(
+        len(s.failed(s.winner.number, factor)) for s in studies if s.winner and s.winner != s.reference
+    )
 
 
 def _tested(first: str, second: str, seeds: Sequence[Sequence[Seeds]]) -> Pair:
