@@ -1,4 +1,4 @@
-"""`retrieval_ranks` on a device of torch: embeddings go in, the same ranks come out, to the last one, with the work done there.
+"""`retrieval_ranks` on a device of torch: embeddings go in, the same ranks come out, found there.
 
 A matrix of similarities in float32 is looked at twice, against what surely beats a match and what may; the few
 pairs in between are decided in float64.
