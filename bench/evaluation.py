@@ -14,8 +14,8 @@ from bench.memory import peak_growth
 from eclip.device_ranks import device_ranks
 from eclip.metrics import Array, retrieval_ranks, retrieval_scores
 
-# of each pair: its threshold, two ranks, and a copy of the ranks whose median is sought
-BYTES_A_PAIR = 4 * 8
+# of each pair: its three limits, two ranks, and a copy of the ranks whose median is sought
+BYTES_A_PAIR = 5 * 8
 CANDIDATES = 3297  # of a fold of Ukiyo-eVG
 
 
