@@ -21,7 +21,7 @@ from agent.noise import Noise
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.research_log import commit_message
-from agent.searchers.base import Searcher, SearcherUnavailable
+from agent.searchers.base import Searcher, SearcherStopped, SearcherUnavailable
 from agent.space import Space
 from agent.validation import Rejected, Validated, quoted, validate
 from agent.workdesk import WorkDesk
@@ -97,6 +97,9 @@ class Loop:
                     self.stop.wait(self.pause_seconds)
                 yield None
                 continue
+            except SearcherStopped as error:
+                self.ledger.log("stopped", reason=str(error))
+                raise
             thinking = self._thinking(self.now() - began)
             if proposal is None:
                 self.ledger.log("asked for the last time", charges=thinking)

@@ -177,6 +177,8 @@ def test_what_a_round_cost_that_came_to_no_trial_is_charged_once(checkout: Check
             pytest.raises(LLMRefused, match="credit balance"),
         ):
             loop.run()
+        ends = [event["reason"] for event in checkout.ledger.events() if event["event"] == "stopped"]
+        assert ["credit balance" in reason for reason in ends] == [True]
         planned = checkout.ledger.spent().usd
         assert planned > 0
         broke = False
