@@ -13,6 +13,7 @@ from agent.codec import from_json
 from agent.desk import TaskView
 from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
+from agent.measured import same_experiment
 from agent.records import Budget, Charges, Proposal, Trial
 from agent.runner import Runner
 from agent.searchers.base import SearcherUnavailable
@@ -103,9 +104,9 @@ class WorkDesk:
         if isinstance(checked, str):
             return checked
         fingerprint = self._fingerprint(checked)
-        for trial in self.history():
-            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
-                return f"the same configuration and code as trial {trial.number}"
+        same = same_experiment(self.ledger, fingerprint)
+        if same is not None:
+            return f"the same configuration and code as trial {same}"
         for other in map(self._applied, beside):
             if isinstance(other, Validated) and self._fingerprint(other) == fingerprint:
                 return "the same configuration and code as another proposal of this round"
