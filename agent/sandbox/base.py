@@ -114,6 +114,12 @@ class Sandbox(Protocol):
     def check(self) -> None:
         """Run a probe. Raises SandboxUnavailable when the guarantees cannot be given here."""
 
+    def gpus(self) -> list[int]:
+        """The numbers of the cards that a run may use."""
+
+    def with_gpus(self, numbers: Sequence[int]) -> Sandbox:
+        """The same, for runs that may use only these cards of this machine; CUDA counts them from 0."""
+
     def run(
         self,
         command: Sequence[str],

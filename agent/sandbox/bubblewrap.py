@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from agent.sandbox.account import owned_by, payload_uid, require_open
 from agent.sandbox.arguments import HOME, View
 from agent.sandbox.base import Finished, Limits, Mount, Preload, SandboxUnavailable
-from agent.sandbox.devices import Gpus, gpu_devices
+from agent.sandbox.devices import Gpus, card_numbers, gpu_devices
 from agent.sandbox.forkserver import ForkServerFailed
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.launch import Started, start
@@ -74,6 +75,16 @@ class Bubblewrap:
                 f"{sys.executable} did not run inside as it must: {finished.log_tail.strip() or finished}",
                 "check that the interpreter runs with `-I -c 1`; report this if it does",
             )
+
+    def gpus(self) -> list[int]:
+        """See Sandbox.gpus."""
+        return card_numbers(self._devices)
+
+    def with_gpus(self, numbers: Sequence[int]) -> Bubblewrap:
+        """See Sandbox.with_gpus."""
+        other = copy.copy(self)
+        other._devices = gpu_devices(numbers)
+        return other
 
     def run(
         self,

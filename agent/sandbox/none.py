@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount, Preload
+from agent.sandbox.devices import card_numbers, gpu_devices
 from agent.sandbox.log import Log
 from agent.sandbox.processes import Usage
 from agent.sandbox.supervise import Supervisor
@@ -36,6 +37,19 @@ class Unsandboxed:
     """
 
     name = "none"
+
+    def __init__(self) -> None:
+        self._chosen: Mapping[str, str] = {}
+
+    def gpus(self) -> list[int]:
+        """See Sandbox.gpus."""
+        return card_numbers(gpu_devices())
+
+    def with_gpus(self, numbers: Sequence[int]) -> Unsandboxed:
+        """See Sandbox.with_gpus; a request to CUDA here, as nothing is enforced."""
+        other = Unsandboxed()
+        other._chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}
+        return other
 
     def check(self) -> None:
         """Nothing to check: nothing is promised."""
@@ -70,7 +84,7 @@ class Unsandboxed:
             process = subprocess.Popen(
                 [*_limited(limits), *(on_host(word, paths) for word in command)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-                cwd=run_dir, start_new_session=True, env=_environment(environment, paths, mark),
+                cwd=run_dir, start_new_session=True, env=_environment({**environment, **self._chosen}, paths, mark),
             )  # fmt: skip
             tree = MarkedProcesses(process, mark)
             assert process.stdout is not None
