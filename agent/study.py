@@ -16,11 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import from_config
 from agent.composition import composed
+from agent.executors.base import Executor
+from agent.executors.local import thread_environment
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudySpec
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
+from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
 from agent.space import Space
@@ -35,7 +38,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
-    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError.
+    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError; of the
+    LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     task = Task.from_mapping(plain["task"], root, where="task")
@@ -44,12 +48,19 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    stack.callback(sandbox.close)
+    executor: Executor = instantiate(config.executor)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
+    if llm:
+        # imports the SDK, which nobody else needs; a study that cannot ask anybody is not begun
+        from agent.researcher.readiness import require_ready
+
+        require_ready(llm, plain["searcher"]["program"])
     studies = open_ledger(config, root)
     known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
     if has_branch and not known:
@@ -58,21 +69,33 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
             f"branch lab/{plain['study']} exists, but the ledger {config.ledger.url} knows no such study: "
             "take another name (study=…), give that study's ledger.url, or delete the branch"
         )
-    ledger = studies.study(plain["study"], create=spec_of(plain, task, space, budget, sandbox, llm))
-    enter = Workspace.open if has_branch else Workspace.create
-    workspace = stack.enter_context(enter(task, plain["study"], runs))
-    stop = threading.Event()
-    runner = Runner(
+    alone = Runner(
         task=task,
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
         sealed=seal(task, root / plain["vault"]),
-        environment=run_environment(plain["executor"]["threads"]),
+        environment=run_environment(None),
+        notice=lambda text: ledger.log("notice", text=text),
     )
+    runners = executor.runners(alone, stack)
+    if task.preload:
+        sandbox.prepare(task.preload, runners[0].environment)
+    spec = spec_of(plain, task, space, budget, sandbox, llm)
+    ledger = studies.study(plain["study"], create=spec)
+    enter = Workspace.open if has_branch else Workspace.create
+    workspace = stack.enter_context(enter(task, plain["study"], runs))
+    stop = threading.Event()
     seeds = plain["training_seeds"]
     desk = WorkDesk(
-        ledger, workspace, space, runner, runs / plain["study"], plain["task_description"], seeds[0]
+        ledger,
+        workspace,
+        space,
+        runners[0],
+        runs / plain["study"],
+        plain["task_description"],
+        seeds[0],
+        stop=stop,
     )
     offered = {
         "space": space,
@@ -85,12 +108,13 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         ledger=ledger,
         searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
         space=space,
-        experiment=Experiment(runner, acceptance, seeds, stop),
+        experiment=Experiment(runners[0], acceptance, seeds, stop),
         workspace=workspace,
         folder=runs / plain["study"],
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
+        runners=runners,
         desk=desk if "desk" in wanted else None,
     )
 
@@ -121,10 +145,12 @@ def spec_of(
         training_seeds=tuple(plain["training_seeds"]),
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
-        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+        | ({"llm server": llm["base_url"] or "Anthropic's"} if llm else {}),
         price_table=llm.get("prices", {}),
         details={key: plain[key] for key in ("searcher", "space", "acceptance")}
-        | {"base": list(task.base), "llm": dict(llm), "folds": list(task.folds)}
+        | {"base": list(task.base), "folds": list(task.folds)}
+        | {"llm": {key: value for key, value in llm.items() if key not in TRANSPORT}}
         | {"reference": dict(space.defaults)},
     )
 
@@ -138,10 +164,8 @@ def seal(task: Task, vault: Path) -> dict[int, Sealed]:
 
 def run_environment(threads: int | None) -> dict[str, str]:
     """All that a sandboxed run sees of the environment: threads, and no attempt to reach a network."""
-    count = str(threads or len(os.sched_getaffinity(0)))
     return {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
+        **thread_environment(threads or len(os.sched_getaffinity(0))),
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "disabled",
         "PYTHONUNBUFFERED": "1",

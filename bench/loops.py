@@ -22,8 +22,9 @@ from torch import Tensor
 from bench.workload import Workload
 from eclip.config import Settings
 from eclip.data.datamodule import StepBatches
+from eclip.launch import on_gpu
 from eclip.lightning_module import ECLIPModule
-from eclip.training import build_module, half_precision, on_gpu, train_fold
+from eclip.training import build_module, half_precision, train_fold
 
 Seconds = list[float]
 

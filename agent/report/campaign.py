@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
+from agent.ledger.rows import reruns
 from agent.ledger.study import AFTERWARDS
 from agent.noise import on_scale
 from agent.records import Charges, Measurement, Trial, current_recipe
@@ -261,8 +262,8 @@ def _study(ledger: StudyLedger) -> Study:
         trials.append(from_json(Trial, data | ({"outcome": outcome} if outcome else {})))
         if frozen.datetime_start:
             began[frozen.number] = frozen.datetime_start.timestamp()
-        if again := progress.get("of_recipe"):
-            remeasured[again["number"]] += [from_json(Measurement, item) for item in again["measurements"]]
+        for number, measurements in reruns(progress):
+            remeasured[number] += measurements
     frozen_again = {number: tuple(found) for number, found in remeasured.items()}
     return Study(ledger.name, ledger.spec, tuple(trials), tuple(ledger.events()), frozen_again, curves, began)
 

@@ -47,7 +47,7 @@ class Switchboard:
         self, settings: LLMSettings, key: str | None, desk: Desk, scrubber: Scrubber, **edges: Any
     ) -> None:
         self.desk, self.scrubber = desk, scrubber
-        self._client = Client(settings, key, notice=self._trouble, **edges)
+        self._client = Client(settings, key, notice=self._trouble, stop=desk.stop, **edges)
         self._lock = threading.Lock()
         self._reserved = 0.0
 
@@ -83,6 +83,7 @@ class Switchboard:
         with self._lock:
             if usd:
                 self.desk.charge(usd, 0.0)
+            reason = self.scrubber.text(reason)  # a server may repeat the key that it refuses
             self.desk.log("llm trouble", attempt=attempt, reason=reason, pause=pause, usd=usd)
 
     def _reserve(self, request: Request) -> float:

@@ -30,7 +30,16 @@ from optuna.distributions import (
 
 from agent.distributions import on_grid
 from agent.records import Proposal, Trial, Value
-from agent.searchers.base import Direction, Point, Space, active, check_defaults, derive_seed, points
+from agent.searchers.base import (
+    Direction,
+    Point,
+    Points,
+    Searcher,
+    Space,
+    active,
+    check_defaults,
+    derive_seed,
+)
 
 LATENT = "@latent"
 # where the reference's choice starts, and the other choices do
@@ -62,7 +71,7 @@ class Cube:
         return result
 
 
-class CmaEsSearcher:
+class CmaEsSearcher(Searcher):
     """CMA-ES over every knob of the space. See the module's docstring for what it is told."""
 
     name = "cmaes"
@@ -77,6 +86,7 @@ class CmaEsSearcher:
         self.sigma = sigma
         self.population = population
         self.cube = Cube(space.distributions)
+        self.points = Points(space)
 
     def ask(self, history: Sequence[Trial]) -> Proposal:
         """A draw from the present distribution, as a complete set of overrides on top of the reference."""
@@ -117,7 +127,7 @@ class CmaEsSearcher:
         """Whole generations in order; what has not ended, and the reference, are in none."""
         latents = {trial.number: trial.proposal.params.get(LATENT) for trial in history}
         references = {t.number for t in history if t.verdict and t.verdict.decision == "reference"}
-        known = [p for p in points(history, self.space) if p.kind != "pending" and p.number not in references]
+        known = [p for p in self.points.of(history) if p.kind != "pending" and p.number not in references]
         told = [(self._place(point, latents[point.number]), self._rank(point)) for point in known]
         starts = range(0, len(told) - population + 1, population)
         generations = [told[start : start + population] for start in starts]

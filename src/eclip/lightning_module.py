@@ -20,6 +20,7 @@ from eclip.config import Augment, Expert, Optimizer
 from eclip.data.augment import normalise, prepare, unit_range
 from eclip.losses import Objective
 from eclip.models.eclip import ECLIP
+from eclip.ranks import ALONE, Ranks
 from eclip.retrieval_metric import RetrievalMetric
 from eclip.schedules import expert_probability, learning_rate_factor
 
@@ -36,7 +37,8 @@ class ECLIPModule(L.LightningModule):
     """Contrastive training with expert batches, as FACTS of the published experiment define it.
 
     Every step draws its randomness (augmentation, expert coin, mixing, dropout) from (seed, step) alone,
-    so that a resumed run continues exactly and two runs with one seed are one run.
+    so that a resumed run continues exactly and two runs with one seed are one run. Several processes that
+    share a batch draw what one would: all but dropout, whose masks each rank draws for its own rows.
     """
 
     def __init__(
@@ -55,13 +57,14 @@ class ECLIPModule(L.LightningModule):
         wise_ft: float,
         clock: BudgetClock,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
         self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
-        self.micro_batch, self.clock, self.seed = micro_batch, clock, seed
+        self.micro_batch, self.clock, self.seed, self.ranks = micro_batch, clock, seed, ranks
         self.average = EMA(model, ema_decay) if ema_decay else None
         self.wise_ft = wise_ft
         self.pretrained = model.backbone_state() if wise_ft else {}
@@ -90,6 +93,7 @@ class ECLIPModule(L.LightningModule):
         inputs = self.inputs(batch, step, share)
         optimizer.zero_grad()
         losses = self._backward(inputs)
+        self.ranks.sum_gradients(self._trained)
         norm = self.clip()
         optimizer.step()
         if self.average is not None:
@@ -101,8 +105,8 @@ class ECLIPModule(L.LightningModule):
 
         Draws all randomness of the step; the global generator (dropout) starts anew from it.
         """
-        dice = np.random.default_rng([self.seed, step, self.global_rank])
-        torch.manual_seed(int(dice.integers(2**62)))
+        dice, part = np.random.default_rng([self.seed, step]), self.ranks.share
+        torch.manual_seed(int(dice.integers(2**62)) + part.rank)
         generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
         expert = self._expert_step(step, share)
         batch = prepare(
@@ -112,12 +116,14 @@ class ECLIPModule(L.LightningModule):
             color_jitter=self.augment.color_jitter,
             generator=generator,
             heatmaps=expert,
+            share=part,
             **self.pixels,
         )
         inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
         if expert:
             alpha = self.expert.mixup_alpha
-            mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
+            rows = len(batch["image_BCHW"]) * part.ranks
+            mix_B = dice.beta(alpha, alpha, size=rows)[part.of(rows)].astype(np.float32)
             inputs |= {"heatmap_BHW": batch["heatmap_BHW"], "phrase_BL": batch["phrase_BL"]}
             inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
         if self.model.fusion is not None:
@@ -144,12 +150,16 @@ class ECLIPModule(L.LightningModule):
         """Losses of the whole effective batch under one contrastive matrix; gradients are in place."""
         size = len(inputs["image_BCHW"])
         if size <= self.micro_batch:
-            losses = self.objective(**self.model(**inputs))
+            losses = self.loss(**self.model(**inputs))
             self.manual_backward(losses["loss"])
             return losses
         starts = range(0, size, self.micro_batch)
         chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
-        return cached_step(self.model, chunks, self.objective)
+        return cached_step(self.model, chunks, self.loss)
+
+    def loss(self, **outputs: Tensor) -> Outputs:
+        """The objective over the rows of all ranks, on every rank."""
+        return self.objective(**self.ranks.spanning(outputs))
 
     def clip(self) -> Tensor:
         """Global gradient norm, clipped in place when a limit is set."""

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from eclip.data.arrays import Array
-from eclip.data.batch import PADDING, Batch, bucket
+from eclip.data.batch import PADDING, WHOLE, Batch, Share, bucket
 from eclip.data.splits import FoldData, Index
 
 __all__ = ["FoldData", "PrintsDataModule", "StepBatches", "sample"]
@@ -63,17 +63,14 @@ class StepBatches:
         seed: int,
         *,
         first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share = WHOLE,
         device: torch.device | str | None = None,
     ) -> None:
         self.rows_N = fold_data.train_rows_N
         if not 0 < size <= len(self.rows_N):
             raise ValueError(f"batch_size x accumulate = {size}: use 1 to {len(self.rows_N)} training prints")
-        if size % world_size:
-            raise ValueError(f"{size} prints a step cannot be shared by {world_size} devices: use a multiple")
         self.size, self.seed, self.first_step = size, seed, first_step
-        self.share = slice(rank * size // world_size, (rank + 1) * size // world_size)
+        self.own = share.of(size)
         pack = fold_data.train
         self.offsets_N1 = np.asarray(pack.phrase_offsets_N1)
         # lengths are needed on the host, where shapes are decided
@@ -101,7 +98,7 @@ class StepBatches:
         phrase_B = first_B + (uniform_B * (end_B - first_B)).astype(np.int64)
         caption_length = _bucket(self.caption_length_N[row_B], self.sources["caption"].shape[1])
         phrase_length = _bucket(self.phrase_length_M[phrase_B], self.sources["phrase"].shape[1])
-        row_B, phrase_B = row_B[self.share], phrase_B[self.share]
+        row_B, phrase_B = row_B[self.own], phrase_B[self.own]
         return {
             "image_BHWC": _take(self.sources["image"], row_B),
             "caption_BL": _take(self.sources["caption"], row_B)[:, :caption_length].long(),
@@ -155,8 +152,7 @@ class PrintsDataModule(LightningDataModule):
         seed: int,
         *,
         first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share = WHOLE,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -166,8 +162,7 @@ class PrintsDataModule(LightningDataModule):
             batch_size * accumulate,
             seed,
             first_step=first_step,
-            rank=rank,
-            world_size=world_size,
+            share=share,
             device=device,
         )
 
