@@ -85,6 +85,7 @@ class BudgetBar(L.Callback):
             TextColumn("scale {task.fields[scale]:5.1f}"),
             TimeRemainingColumn(),
         ]
+        self.shown: dict[str, float] | None = None
         self.bar = Progress(*columns, console=console, transient=not console.is_terminal)
         self.task = self.bar.add_task(title, total=1.0, step=0, loss=float("nan"), scale=float("nan"))
 
@@ -95,8 +96,8 @@ class BudgetBar(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, ECLIPModule)
-        if module.curve and module.curve[-1]["step"] == trainer.global_step - 1:
-            point = module.curve[-1]
+        if module.curve and module.curve[-1] is not self.shown:
+            point = self.shown = module.curve[-1]
             self.bar.update(
                 self.task,
                 completed=module.clock.share(trainer.global_step),

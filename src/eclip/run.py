@@ -20,6 +20,7 @@ from rich.table import Table
 
 from eclip.config import Settings
 from eclip.data.splits import FoldData
+from eclip.device_ranks import ranks_on
 from eclip.launch import joined
 from eclip.lightning_module import Diverged, ECLIPModule
 from eclip.loggers import finish, make_loggers
@@ -76,7 +77,7 @@ class Run:
         finally:
             self._charge(module, data)  # a run that diverged has a curve, too
         if data.candidates:
-            self._keep(*embed_candidates(trainer, module, data), data)
+            self._keep(*embed_candidates(trainer, module, data), data, module.device)
 
     def _charge(self, module: ECLIPModule, data: FoldData) -> None:
         used = module.clock.elapsed()
@@ -90,12 +91,12 @@ class Run:
         fold = {} if data.fold is None else {"fold": float(data.fold)}
         self.result.curve += [fold | point for point in module.curve]
 
-    def _keep(self, image_ND: Array, text_ND: Array, data: FoldData) -> None:
+    def _keep(self, image_ND: Array, text_ND: Array, data: FoldData, device: torch.device) -> None:
         """Embeddings in the order given; where the pairs are known (open evaluation), the scores, too."""
         name = "test" if data.fold is None else str(data.fold)
         self.embeddings |= {f"fold{name}.image": image_ND, f"fold{name}.text": text_ND}
         if data.orders is not None:
-            self.scores[name] = retrieval_scores(image_ND, text_ND)
+            self.scores[name] = retrieval_scores(image_ND, text_ND, ranks_on(device))
 
     def score(self) -> float:
         """Mean rank over the folds; NaN where the pairs are sealed."""

@@ -80,14 +80,14 @@ def build_module(
     )
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """torch.compile for each transformer block, in place.
 
     Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
     """
     for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
         for block in blocks:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, backend=backend)
 
 
 def objective(settings: Settings) -> Objective:
@@ -161,8 +161,15 @@ def checkpoint_name(fold: int | None) -> str:
 
 
 def half_precision(settings: Trainer) -> bool:
-    """Whether steps run under bf16 autocast: when told to, or on a GPU."""
-    return settings.precision == "bf16" or (settings.precision == "auto" and on_gpu(settings))
+    """Whether steps run under bf16 autocast: when told to, or on a GPU or a CPU that multiplies bf16."""
+    if settings.precision == "auto":
+        return on_gpu(settings) or cpu_has_bf16()
+    return settings.precision == "bf16"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU has instructions for products of bf16 numbers; where it has none, they are emulated, slowly."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def make_trainer(

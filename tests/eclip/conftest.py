@@ -19,8 +19,8 @@ from eclip.run import Run
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = (
     "data.prints=60 data.test_prints=12 data.workers=2 trainer.max_steps=6 trainer.batch_size=8 trainer.threads=2 "
-    "model.image.width=32 model.image.depth=1 model.text.width=32 model.text.depth=1 model.projection.dim=16 "
-    "logger=none data.folds=[0]"
+    "trainer.precision=fp32 model.image.width=32 model.image.depth=1 model.text.width=32 model.text.depth=1 "
+    "model.projection.dim=16 logger=none data.folds=[0]"
 ).split()
 Train = Callable[..., dict[str, Any]]
 

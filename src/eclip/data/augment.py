@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eclip.data.batch import WHOLE, Batch, Share
 from eclip.data.heatmap import boxes_to_heatmap
+from eclip.data.transfer import constants
 
 # a crop's aspect ratio, relative to the print's (Inception's range, as in torchvision)
 ASPECT = (3 / 4, 4 / 3)
@@ -72,7 +73,7 @@ def unit_range(image_BHWC: Tensor) -> Tensor:
 
 def normalise(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Channels shifted and scaled to what the encoder was trained on."""
-    mean_C11, std_C11 = (image_BCHW.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    mean_C11, std_C11 = (constants(values, image_BCHW.device) for values in (mean, std))
     return (image_BCHW - mean_C11) / std_C11
 
 
@@ -110,8 +111,8 @@ def crop(image_BCHW: Tensor, window_B4: Tensor) -> Tensor:
 
 def crop_boxes(boxes_BR4: Tensor, valid_BR: Tensor, window_B4: Tensor) -> tuple[Tensor, Tensor]:
     """The boxes as shares of their window, cut at its edges; one with no area left becomes invalid."""
-    origin_B14 = window_B4[:, None, [0, 1, 0, 1]]
-    side_B14 = window_B4[:, None, [2, 3, 2, 3]] - origin_B14
+    origin_B14 = window_B4[:, None, :2].repeat(1, 1, 2)
+    side_B14 = window_B4[:, None, 2:].repeat(1, 1, 2) - origin_B14
     boxes_BR4 = ((boxes_BR4 - origin_B14) / side_B14).clamp(0, 1)
     seen_BR = (boxes_BR4[..., 2:] > boxes_BR4[..., :2]).all(dim=-1)
     return boxes_BR4, valid_BR & seen_BR
@@ -127,5 +128,4 @@ def jitter(image_BCHW: Tensor, factor_B3: Tensor) -> Tensor:
 
 
 def _luma(image_BCHW: Tensor) -> Tensor:
-    weight_C11 = image_BCHW.new_tensor(LUMA)[:, None, None]
-    return (image_BCHW * weight_C11).sum(dim=1, keepdim=True)
+    return (image_BCHW * constants(LUMA, image_BCHW.device)).sum(dim=1, keepdim=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from eclip.data.arrays import Array
 from eclip.data.batch import PADDING, WHOLE, Batch, Share, bucket
 from eclip.data.splits import FoldData, Index
+from eclip.data.transfer import sent
 
 __all__ = ["FoldData", "PrintsDataModule", "StepBatches", "sample"]
 
@@ -127,15 +128,9 @@ def _on(array: Array, device: torch.device | None) -> Array | Tensor:
 
 def _take(source: Array | Tensor, index_B: Index) -> Tensor:
     if isinstance(source, Tensor):
-        return source.index_select(0, _sent(index_B, source.device))
+        return source.index_select(0, sent(index_B, source.device))
     # numpy's one thread: on a busy machine torch's threads wait for each other, 28 ms where this takes 0.05
     return torch.from_numpy(source[index_B])
-
-
-def _sent(index_B: Index, device: torch.device) -> Tensor:
-    """The indices on the device; from pinned memory, or the host would wait for all that a GPU has to do."""
-    index = torch.from_numpy(index_B)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)
 
 
 class PrintsDataModule(LightningDataModule):
