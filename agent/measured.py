@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.codec import from_json
 from agent.ledger import StudyLedger
+from agent.ledger.rows import reruns
 from agent.records import Measurement, Trial
 
 
@@ -19,16 +19,17 @@ def measured(ledger: StudyLedger) -> dict[int, list[Measurement]]:
         if trial.outcome and trial.outcome.measurements and not interrupted(trial)
     }
     for _, noted in notes:
-        again = noted.get("of_recipe")
-        if again and again["number"] in found:
-            found[again["number"]] += [from_json(Measurement, item) for item in again["measurements"]]
+        for number, measurements in reruns(noted):
+            if number in found:
+                found[number] += measurements
     return found
 
 
-def same_experiment(ledger: StudyLedger, fingerprint: str) -> int | None:
-    """The earliest trial with this fingerprint, that is of the same configuration and code."""
+def same_experiment(ledger: StudyLedger, fingerprint: str, but: int | None = None) -> int | None:
+    """The earliest trial with this fingerprint, that is of the same configuration and code; not trial `but`."""
     for trial, noted in ledger.notes():
-        if noted.get("fingerprint") == fingerprint and not interrupted(trial):
+        same = noted.get("fingerprint") == fingerprint and trial.number != but
+        if same and not interrupted(trial):
             return trial.number
     return None
 

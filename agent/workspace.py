@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.edits import edited
-from agent.git import Git, GitError, common_dir
+from agent.git import Git, GitError, admin_dir, common_dir
 from agent.recipe_file import recipe_text
 from agent.records import Edit, Value
 from agent.task import Task
@@ -180,6 +180,19 @@ class Workspace:
                 entries.append({"commit": commit, "subject": subject, **found})
         return entries
 
+    def beside(self, path: Path, commit: str) -> Git:
+        """Git for a further worktree of the study at `path`, made anew at `commit`, on no branch."""
+        self.remove_beside(path)
+        self._repo("worktree", "add", "--quiet", "--detach", str(path), commit)
+        return Git(self._repo.common, path, admin_dir(self._repo.common, path), self._lock)
+
+    def remove_beside(self, path: Path) -> None:
+        """Removes such a worktree, whatever a killed process has left of it."""
+        admin = admin_dir(self._repo.common, path)
+        shutil.rmtree(path, ignore_errors=True)
+        if admin is not None:
+            shutil.rmtree(admin)
+
     def close(self) -> None:
         """Lets another process open the study; the worktree stays, and holds the branch."""
         if self._lock >= 0:
@@ -206,11 +219,7 @@ class Workspace:
         return Git(self._repo.common, self.path, admin, self._lock)
 
     def _admin(self) -> Path | None:
-        """The repository's folder about our worktree, found by the path it records."""
-        for record in sorted((self._repo.common / "worktrees").glob("*/gitdir")):
-            if record.read_text(encoding="utf-8", errors="replace").strip() == str(self.path / ".git"):
-                return record.parent
-        return None
+        return admin_dir(self._repo.common, self.path)
 
     def _require_free(self) -> None:
         """A commit would move the branch under a person who has checked it out."""
