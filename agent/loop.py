@@ -19,7 +19,7 @@ from agent.bench import Bench
 from agent.codec import to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
-from agent.ledger import StudyLedger
+from agent.ledger import LedgerError, StudyLedger
 from agent.measured import interrupted, same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
@@ -59,6 +59,7 @@ class Loop:
     # one for each worker; where there are several, each has a worktree of its own
     runners: Sequence[Runner] = ()
     seats: Sequence[Seat] = ()
+    _lost: str = field(default="", init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,21 +83,30 @@ class Loop:
 
         None stands for a searcher that waits. `close()` gives the study up, and the ledger is in order.
         """
-        self.ledger.claim(self.owner)
-        try:
-            recover(self.ledger, self.workspace, self.owner)
-            self.observers.started(self.ledger)
-            if self.ledger.best() is None:
-                yield self._reference()
-            reason = yield from self._search()
-            self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
-            return reason
-        finally:
-            for seat in self.seats:
-                seat.remove()
-            self._settle_rest()
-            self.observers.ended(self.ledger)
-            self.ledger.release(self.owner)
+        with self.ledger.held(self.owner, self._lose):
+            try:
+                recover(self.ledger, self.workspace, self.owner)
+                self.observers.started(self.ledger)
+                if self.ledger.best() is None:
+                    yield self._reference()
+                reason = yield from self._search()
+                self._require_held()
+                self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
+                return reason
+            finally:
+                for seat in self.seats:
+                    seat.remove()
+                self._settle_rest()
+                self.observers.ended(self.ledger)
+
+    def _lose(self, why: str) -> None:
+        """Another machine may have taken the study over: nothing more is written."""
+        self._lost = why
+        self.stop.set()
+
+    def _require_held(self) -> None:
+        if self._lost:
+            raise LedgerError(self._lost)
 
     def history(self) -> list[Trial]:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
@@ -163,6 +173,7 @@ class Loop:
         """Proposals from the ledger's first line about them to its last; all are in it before one runs."""
         recipe = self.ledger.best()
         assert recipe is not None
+        self.ledger.heartbeat(self.owner)
         share = Charges(thinking.seconds / len(proposals), usd=thinking.usd / len(proposals))
         entered = [self._enter(proposal, recipe, share) for proposal in proposals]
         self._settle(entered[0].trial.number)
@@ -189,6 +200,11 @@ class Loop:
         trial = replace(trial, outcome=checked, verdict=verdict, charges=record.charges)
         return Candidate(trial, (), "", record)
 
+    def waits(self, number: int) -> None:
+        """The trial has run; from now on, only others of its batch use time."""
+        with self._lock:
+            self.ledger.note(number, waits=True)
+
     def checked(self, proposal: Proposal, recipe: Trial, number: int | None = None) -> Validated | Outcome:
         """The configuration that would run, or why nothing will: rejected, or a duplicate of another trial.
 
@@ -211,6 +227,7 @@ class Loop:
     def finish(self, trial: Trial, recipe: Trial) -> Trial:
         """Commits what is kept, removes what is not, and ends the trial in the ledger."""
         assert trial.verdict is not None
+        self._require_held()
         with self._lock:
             return self._end(trial, recipe)
 
@@ -263,7 +280,6 @@ class Loop:
             more: dict[str, Any] = {"of_recipe": again} if again else {}
             with self._lock:
                 self.ledger.note(number, charges=charges, measurement=measurement, phase=phase, **more)
-                self.ledger.heartbeat(self.owner)
                 self.observers.progress(number, phase)
 
         record = Record(note, charges)
