@@ -30,6 +30,7 @@ from agent.searchers.base import Searcher, SearcherUnavailable
 from agent.seats import Seat
 from agent.side_by_side import Candidate, run_side_by_side
 from agent.space import Space
+from agent.spending import over, tried
 from agent.validation import Rejected, Validated, quoted, validate
 from agent.workdesk import WorkDesk
 from agent.workspace import Workspace
@@ -113,10 +114,10 @@ class Loop:
         return [trial for trial in self.ledger.trials() if not interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := self._over()):
+        while not (reason := over(self.ledger, history := self.history(), self.stop.is_set())):
             began = self.now()
             try:
-                proposals = self.searcher.ask_many(self.history(), self._room())
+                proposals = self.searcher.ask_many(history, self._room(history))
             except SearcherUnavailable as error:
                 if not self.stop.is_set():
                     self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
@@ -135,12 +136,9 @@ class Loop:
             yield trials[-1]
         return reason
 
-    def _room(self) -> int:
+    def _room(self, history: Sequence[Trial]) -> int:
         """How many trials may begin now: one a worker, and no more than the budget has left."""
-        return min(len(self.runners) or 1, self.ledger.spec.budget.trials - self._tried())
-
-    def _tried(self) -> int:
-        return sum(trial.proposal.route != "reference" for trial in self.history())
+        return min(len(self.runners) or 1, self.ledger.spec.budget.trials - tried(history))
 
     def _thinking(self, seconds: float) -> Charges:
         """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
@@ -155,19 +153,6 @@ class Loop:
         if self.desk is not None and self.desk.pending != Charges():
             self.ledger.log("asked without a trial", charges=self.desk.pending)
             self._settle(None)
-
-    def _over(self) -> str:
-        """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
-        budget, spent = self.ledger.spec.budget, self.ledger.spent()
-        if self.stop.is_set():
-            return "stopped"
-        if self._tried() >= budget.trials:
-            return f"all {budget.trials} trials are used"
-        if budget.study_seconds is not None and spent.seconds >= budget.study_seconds:
-            return f"all {budget.study_seconds:g} seconds are used"
-        if budget.usd is not None and spent.usd >= budget.usd:
-            return f"all ${budget.usd:g} are used"
-        return ""
 
     def _batch(self, proposals: Sequence[Proposal], thinking: Charges) -> list[Trial]:
         """Proposals from the ledger's first line about them to its last; all are in it before one runs."""

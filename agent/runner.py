@@ -69,6 +69,10 @@ class Runner:
     """Starts the task's command in a sandbox under the budget, and scores what it leaves behind.
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
+
+    A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
+    is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
+    than seconds * wall_factor + setup_seconds. Both are charged for every second that the host measured.
     """
 
     task: Task
@@ -78,6 +82,11 @@ class Runner:
     sealed: Mapping[int, Sealed]
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
+
+    @property
+    def seconds(self) -> float:
+        """Of training, for one run: the folds share a trial's."""
+        return self.budget.seconds / len(self.task.folds)
 
     def run(
         self,
@@ -97,15 +106,16 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
         run_dir = folder / "run"
         run_dir.mkdir(parents=True)
-        seconds = self.budget.seconds / len(self.task.folds)
-        own = self.task.run_arguments(run_dir=RUN_DIR, seed=seed, fold=fold, seconds=seconds, sealed=DATA)
+        own = self.task.run_arguments(
+            run_dir=RUN_DIR, seed=seed, fold=fold, seconds=self.seconds, sealed=DATA
+        )
         finished = self.sandbox.run(
             [*self._command(), *arguments, *own],
             run_dir=run_dir,
             mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
             masked=[f"{CODE}/.git", *self._masked(code)],
             environment=self.environment,
-            limits=self.limits(seconds * self.budget.wall_factor + self.budget.setup_seconds),
+            limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),
             log_path=folder / "log.txt",
             stop=stop,
         )
@@ -146,6 +156,9 @@ class Runner:
                     return ended("crashed", reason or _exit(finished), **known)
                 if problem := self._wrong_code(result["package"], code):
                     return ended("crashed", problem, **known)
+                if train_seconds > (most := self.seconds * self.budget.wall_factor):
+                    reason = f"trained for {train_seconds:.1f} s; more than {most:.1f} s buys no score"
+                    return ended("timeout", reason, **known)
                 embeddings = claims.read_embeddings()
         except ClaimError as error:
             reason = _exit(finished) if finished.returncode else f"left no usable result: {error}"

@@ -26,6 +26,9 @@ Not covered:
 - Set-user-id programs and files of the mounted folders: nothing in them is secret from the payload. Mask or
   do not mount what it should not read; /usr is visible whole.
 - UNIX sockets and FIFOs inside a mounted folder can be talked to, read-only or not. Mount none.
+- What a run was shown legitimately. Training pairs of one fold are validation pairs of another: code that prints
+  them, and a searcher that writes what it read in the log into its next edit, could answer with them. An edit's
+  size caps bound it, each run's log and edits are kept, and the test set, which no run of a search is shown, tells.
 - Denial of service within the limits: it may use its memory, its disk, its processes and its time.
 """
 
