@@ -47,6 +47,7 @@ bench: setup ## training against a bare loop, start, pack, evaluation; the lab's
 	$(RUN) scripts/bench_train.py $(ARGS)
 	$(RUN) scripts/bench_lab.py
 	$(RUN) scripts/bench_sandbox.py
+	$(RUN) scripts/bench_start.py
 
 bench-gpu: setup ## the same with the published model and sizes, on a GPU: some minutes
 	$(RUN) scripts/bench_train.py --gpu $(ARGS)

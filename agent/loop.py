@@ -121,6 +121,7 @@ class Loop:
             except SearcherUnavailable as error:
                 if not self.stop.is_set():
                     self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                    self.observers.paused(str(error), self.pause_seconds)
                     self.stop.wait(self.pause_seconds)
                 yield None
                 continue

@@ -69,6 +69,7 @@ class Runner:
     """Starts the task's command in a sandbox under the budget, and scores what it leaves behind.
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
+    notice: told what people should know of a run, though it is no part of its outcome.
 
     A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
     is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
@@ -82,6 +83,7 @@ class Runner:
     sealed: Mapping[int, Sealed]
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
+    notice: Callable[[str], None] = lambda text: None
 
     @property
     def seconds(self) -> float:
@@ -118,7 +120,10 @@ class Runner:
             limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),
             log_path=folder / "log.txt",
             stop=stop,
+            preload=self.task.preload,
         )
+        if finished.cold:
+            self.notice(f"a run was started cold: {finished.cold}")
         return self._outcome(finished, run_dir, code, seed, fold, began)
 
     def _command(self) -> list[str]:

@@ -50,6 +50,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    stack.callback(sandbox.close)
     executor: Executor = instantiate(config.executor)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
@@ -76,11 +77,20 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
         sealed=seal(task, root / plain["vault"]),
-        environment=run_environment(plain["executor"]["threads"]),
+        environment=run_environment(None),
+        notice=lambda text: ledger.log("notice", text=text),
     )
     runners = executor.runners(alone, stack)
+    if task.preload:
+        runners[0].sandbox.prepare(task.preload, runners[0].environment)
     spec = spec_of(plain, task, space, budget, sandbox, llm)
     ledger = studies.study(plain["study"], create=spec)
+    if not has_branch and ledger.trials():
+        raise WorkspaceError(
+            f"the ledger knows {plain['study']}, but there is no branch lab/{plain['study']} here, which holds its "
+            f"recipe: fetch it from where it ran (git fetch MACHINE:REPOSITORY lab/{plain['study']}:"
+            f"lab/{plain['study']}), or take another name (study=…)"
+        )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()

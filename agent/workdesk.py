@@ -24,7 +24,7 @@ from agent.workspace import Workspace
 # events that say what asking for a trial has cost, and the one that says that it is charged now
 TRIED, SETTLED = "code tried out", "calls settled"
 CALLS = ("llm call", "llm trouble", TRIED)
-TRY_OUT_SECONDS = 20.0
+TRY_OUT_SECONDS = 20.0  # for the steps, and as many for the start
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000
 
@@ -74,6 +74,10 @@ class WorkDesk:
             locked=(*task.locked, *task.run_keys),
             description=self.description,
         )
+
+    @property
+    def next_trial(self) -> int:
+        return len(self.ledger.trials())
 
     def history(self) -> Sequence[Trial]:
         return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]

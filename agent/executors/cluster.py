@@ -27,7 +27,7 @@ from agent.executors.local import thread_environment
 from agent.executors.node import Answer, Errand, carry_out, lab_code
 from agent.executors.shipping import Parcel, bundle, digest, files
 from agent.runner import Runner
-from agent.sandbox import Finished, Limits, Mount, Sandbox, SandboxUnavailable
+from agent.sandbox import Finished, Limits, Mount, Preload, Sandbox, SandboxUnavailable
 
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 15.0
@@ -108,6 +108,12 @@ class Elsewhere:
         """Ray hands out the cards."""
         return self
 
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Nodes start every interpreter anew."""
+
+    def close(self) -> None:
+        """Nothing was prepared."""
+
     def run(
         self,
         command: Sequence[str],
@@ -119,8 +125,12 @@ class Elsewhere:
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
-        """See Sandbox.run. Raises SandboxUnavailable with the node's name; ShippingError."""
+        """See Sandbox.run; nodes start every interpreter anew.
+
+        Raises SandboxUnavailable with the node's name; ShippingError.
+        """
         began = time.monotonic()
         parcels = [(self._parcel(mount.source), mount.target) for mount in mounts]
         errand = Errand(

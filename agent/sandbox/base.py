@@ -76,6 +76,7 @@ class Finished:
     started: False when `stop` was set before the command began.
     waited: seconds in which nothing ran for it: until a machine was free, its files were there, and what a
         machine that was lost had done. Not charged.
+    cold: why the interpreter was started anew where libraries should have been loaded already; else empty.
     """
 
     returncode: int | None
@@ -85,6 +86,18 @@ class Finished:
     log_tail: str
     started: bool
     waited: float = 0.0
+    cold: str = ""
+
+
+@dataclass(frozen=True)
+class Preload:
+    """Libraries for a command that is a Python script: see agent.sandbox.forkserver.
+
+    modules: what to import ahead, never the script's own. hidden: packages that probes are not to find meanwhile.
+    """
+
+    modules: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
 
 
 class SandboxUnavailable(RuntimeError):
@@ -121,6 +134,7 @@ class Sandbox(Protocol):
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """Run `command` to its end or to a limit; return when all of its processes are gone.
 
@@ -128,5 +142,12 @@ class Sandbox(Protocol):
             directory. mounts: what else of the host is visible. masked: paths inside, each below a mount,
             that an empty read-only file or folder hides. environment: all that the command sees of the
             environment beside PATH, HOME, TMPDIR, LANG and USER. log_path: receives output and errors.
-            stop: set it from another thread to end the run.
+            stop: set it from another thread to end the run. preload: `command` is Python, a script and its
+            arguments, and may begin in a process that has these libraries imported already.
         """
+
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Begin to import what `run` will be called with, and return at once."""
+
+    def close(self) -> None:
+        """End what was prepared; runs go on."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount
+from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount, Preload
 from agent.sandbox.devices import card_numbers, gpu_devices
 from agent.sandbox.log import Log
 from agent.sandbox.processes import Usage
@@ -54,6 +54,12 @@ class Unsandboxed:
     def check(self) -> None:
         """Nothing to check: nothing is promised."""
 
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Nothing: runs start cold here."""
+
+    def close(self) -> None:
+        """Nothing was prepared."""
+
     def run(
         self,
         command: Sequence[str],
@@ -65,6 +71,7 @@ class Unsandboxed:
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """See Sandbox.run."""
         if stop is not None and stop.is_set():
