@@ -140,8 +140,11 @@ class Runner:
     ) -> Run:
         """What the evidence says, the strongest first: what killed it, what it claims, what can be scored."""
 
+        def used() -> float:
+            return self.now() - began - finished.waited
+
         def ended(status: Status, reason: str, **more: Any) -> Run:
-            return Run(status, self.now() - began, reason=reason, log_tail=finished.log_tail, **more)
+            return Run(status, used(), reason=reason, log_tail=finished.log_tail, **more)
 
         if finished.killed_by is not None:
             return ended(*KILLED[finished.killed_by])
@@ -180,7 +183,7 @@ class Runner:
             score=metrics[self.task.metric],
             metrics=metrics,
             train_seconds=train_seconds,
-            charged_seconds=self.now() - began,
+            charged_seconds=used(),
             peak_memory_bytes=finished.peak_memory_bytes,
         )
         return ended("completed", "", measurement=measurement, **known)

@@ -82,9 +82,15 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     )
     runners = executor.runners(alone, stack)
     if task.preload:
-        sandbox.prepare(task.preload, runners[0].environment)
+        runners[0].sandbox.prepare(task.preload, runners[0].environment)
     spec = spec_of(plain, task, space, budget, sandbox, llm)
     ledger = studies.study(plain["study"], create=spec)
+    if not has_branch and ledger.trials():
+        raise WorkspaceError(
+            f"the ledger knows {plain['study']}, but there is no branch lab/{plain['study']} here, which holds its "
+            f"recipe: fetch it from where it ran (git fetch MACHINE:REPOSITORY lab/{plain['study']}:"
+            f"lab/{plain['study']}), or take another name (study=…)"
+        )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
