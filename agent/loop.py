@@ -104,7 +104,7 @@ class Loop:
         return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := self._over()):
+        while not (reason := self.over()):
             began = self.now()
             try:
                 proposal = self.searcher.ask(self.history())
@@ -132,7 +132,7 @@ class Loop:
         if self.desk is not None:
             self.desk.settle(number)
 
-    def _over(self) -> str:
+    def over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
         budget, spent = self.ledger.spec.budget, self.ledger.spent()
         tried = sum(trial.proposal.route != "reference" for trial in self.history())

@@ -40,6 +40,8 @@ class Proposal:
     phase: str = ""
     searcher: str = ""
     route: str = ""
+    # name and version of the external client, or the name of the person, that proposed it
+    by: str = ""
     # what a sampler needs to be told the result; opaque to everyone else
     params: Mapping[str, Any] = field(default_factory=dict)
     # why the searcher's input could not be read as a proposal; such a trial is rejected with this reason

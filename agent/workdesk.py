@@ -18,7 +18,7 @@ from agent.validation import Rejected, Validated, validate
 from agent.workspace import Workspace
 
 # events by which the LLM side says what a call cost, and the one that says it is on a trial now
-CALLS, SETTLED = ("llm call", "llm trouble"), "calls settled"
+CALLS, SETTLED = ("llm call", "llm trouble", "external call"), "calls settled"
 TRY_OUT_SECONDS = 20.0
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.desk import Desk
 from agent.records import Trial
 from agent.researcher.arm import Arm, allowed
-from agent.researcher.client import Block
 from agent.researcher.history import HEADER, change, curves, number, table
 from agent.researcher.hygiene import as_data, clean, one_line, unmarked
 from agent.researcher.memory import Memory
@@ -24,6 +24,9 @@ from agent.researcher.program import Phase, Program
 from agent.researcher.rules import next_number, proposed
 from agent.researcher.settings import LLMSettings
 from agent.researcher.tools import definitions
+
+if TYPE_CHECKING:
+    from agent.researcher.client import Block
 
 # of the prompt's tokens: code that does not fit is left to read_file
 CODE_SHARE = 0.4
