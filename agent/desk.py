@@ -6,6 +6,7 @@ what a desk does not offer, no reply of a model can reach.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,10 @@ class Desk(Protocol):
     @property
     def space(self) -> Space: ...
 
+    @property
+    def stop(self) -> threading.Event:
+        """Set when the study is to stop: whatever waits gives up at once."""
+
     def history(self) -> Sequence[Trial]:
         """Every trial so far, the reference first, in order of number."""
 
@@ -67,12 +72,15 @@ class Desk(Protocol):
     def read_file(self, path: str) -> str:
         """An editable or readable file of the study's workspace. Raises ValueError with a reason."""
 
-    def check(self, proposal: Proposal) -> str | None:
-        """Why the lab would reject the proposal, or None. Costs nothing."""
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
+        """Why the lab would reject the proposal, or None. Costs nothing.
+
+        `beside`: others that are to run at the same time; the same experiment twice is refused here, too.
+        """
 
     def try_out(self, proposal: Proposal) -> str | None:
         """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it
-        works.
+        works. Raises SearcherUnavailable when it was stopped.
         """
 
     def log(self, event: str, **data: object) -> None:

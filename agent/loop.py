@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.bench import Bench
 from agent.codec import from_json, to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
 from agent.ledger import StudyLedger
 from agent.noise import Noise
 from agent.observers import Observers
-from agent.records import Charges, Edit, Measurement, Outcome, Proposal, Trial, Value, Verdict
+from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.research_log import commit_message
 from agent.searchers.base import Searcher, SearcherUnavailable
 from agent.space import Space
@@ -29,26 +30,6 @@ from agent.workspace import Workspace
 
 class StudyFailed(RuntimeError):
     """The study cannot go on: the reference does not run, say. The message says why and what to do."""
-
-
-@dataclass
-class Bench:
-    """The workspace as the experiment sees it: the candidate's edits applied, or the recipe as it is."""
-
-    workspace: Workspace
-    edits: Sequence[Edit] = ()
-
-    @property
-    def path(self) -> Path:
-        return self.workspace.path
-
-    def candidate(self) -> None:
-        self.workspace.revert()
-        if self.edits:
-            self.workspace.apply(self.edits)
-
-    def recipe(self) -> None:
-        self.workspace.revert()
 
 
 @dataclass
@@ -96,6 +77,7 @@ class Loop:
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
+            self._settle_rest()
             self.observers.ended(self.ledger)
             self.ledger.release(self.owner)
 
@@ -109,8 +91,9 @@ class Loop:
             try:
                 proposal = self.searcher.ask(self.history())
             except SearcherUnavailable as error:
-                self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
-                self.stop.wait(self.pause_seconds)
+                if not self.stop.is_set():
+                    self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                    self.stop.wait(self.pause_seconds)
                 yield None
                 continue
             thinking = self._thinking(self.now() - began)
@@ -131,6 +114,12 @@ class Loop:
     def _settle(self, number: int | None) -> None:
         if self.desk is not None:
             self.desk.settle(number)
+
+    def _settle_rest(self) -> None:
+        """What asking cost without a trial coming of it is the study's."""
+        if self.desk is not None and self.desk.pending != Charges():
+            self.ledger.log("asked without a trial", charges=self.desk.pending)
+            self._settle(None)
 
     def over(self) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""

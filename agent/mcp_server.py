@@ -50,7 +50,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
     parser.add_argument(
-        "--http", metavar="[127.0.0.1:]PORT", help=f"streamable HTTP on loopback; {TOKEN}=… asks clients for a token"
+        "--http",
+        metavar="[127.0.0.1:]PORT",
+        help=f"streamable HTTP on loopback; {TOKEN}=… asks clients for a token",
     )
     parser.add_argument(
         "--checkout", type=Path, default=ROOT, help="the checkout that holds the task (this one)"

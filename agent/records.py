@@ -110,6 +110,21 @@ class Charges:
             self.runs + other.runs,
         )
 
+    def __sub__(self, other: Charges) -> Charges:
+        return Charges(
+            self.seconds - other.seconds,
+            self.train_seconds - other.train_seconds,
+            self.usd - other.usd,
+            self.runs - other.runs,
+        )
+
+    def shares(self, count: int) -> list[Charges]:
+        """Equal parts of seconds and dollars for `count` trials; added up in order they are the whole again."""
+        part = Charges(self.seconds / count, self.train_seconds / count, self.usd / count)
+        but_last = [part] * (count - 1)
+        # subtracted in one go: parts subtracted one by one would round differently than they add up
+        return [*but_last, self - sum(but_last, Charges())]
+
 
 @dataclass(frozen=True)
 class Trial:

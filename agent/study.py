@@ -21,6 +21,7 @@ from agent.ledger import Ledger, Owner, StudySpec
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
+from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
 from agent.space import Space
@@ -35,7 +36,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
-    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError.
+    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError; of the
+    LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     task = Task.from_mapping(plain["task"], root, where="task")
@@ -50,6 +52,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
+    if llm:
+        # imports the SDK, which nobody else needs; a study that cannot ask anybody is not begun
+        from agent.researcher.readiness import require_ready
+
+        require_ready(llm, plain["searcher"]["program"])
     studies = open_ledger(config, root)
     known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
     if has_branch and not known:
@@ -72,7 +79,14 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     )
     seeds = plain["training_seeds"]
     desk = WorkDesk(
-        ledger, workspace, space, runner, runs / plain["study"], plain["task_description"], seeds[0]
+        ledger,
+        workspace,
+        space,
+        runner,
+        runs / plain["study"],
+        plain["task_description"],
+        seeds[0],
+        stop=stop,
     )
     offered = {
         "space": space,
@@ -121,10 +135,12 @@ def spec_of(
         training_seeds=tuple(plain["training_seeds"]),
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
-        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+        | ({"llm server": llm["base_url"] or "Anthropic's"} if llm else {}),
         price_table=llm.get("prices", {}),
         details={key: plain[key] for key in ("searcher", "space", "acceptance")}
-        | {"base": list(task.base), "llm": dict(llm), "folds": list(task.folds)}
+        | {"base": list(task.base), "folds": list(task.folds)}
+        | {"llm": {key: value for key, value in llm.items() if key not in TRANSPORT}}
         | {"reference": dict(space.defaults)},
     )
 

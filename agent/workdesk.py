@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agent.claims import clean_text
+from agent.codec import from_json
 from agent.desk import TaskView
 from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
 from agent.records import Budget, Charges, Proposal, Trial
 from agent.runner import Runner
+from agent.searchers.base import SearcherUnavailable
 from agent.space import Space
 from agent.validation import Rejected, Validated, validate
 from agent.workspace import Workspace
 
-# events by which the LLM side says what a call cost, and the one that says it is on a trial now
-CALLS, SETTLED = ("llm call", "llm trouble", "external call"), "calls settled"
+# events that say what asking for a trial has cost, and the one that says that it is charged now
+TRIED, SETTLED = "code tried out", "calls settled"
+CALLS = ("llm call", "llm trouble", "external call", TRIED)
 TRY_OUT_SECONDS = 20.0
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000
@@ -40,11 +44,12 @@ class WorkDesk:
     description: str = ""
     training_seed: int = 0
     pending: Charges = field(default_factory=Charges)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         for event in self.ledger.events():
             if event["event"] == SETTLED:
-                self.pending = Charges()
+                self.pending = from_json(Charges, event.get("left", {}))
             elif event["event"] in CALLS:
                 self.pending += Charges(seconds=event.get("seconds", 0.0), usd=event["usd"])
 
@@ -89,15 +94,17 @@ class WorkDesk:
         self.workspace.revert()
         return read_file(self.workspace.path, path, LONGEST_FILE)
 
-    def check(self, proposal: Proposal) -> str | None:
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
         checked = self._applied(proposal)
         if isinstance(checked, str):
             return checked
-        fingerprint = checked.fingerprint(self.workspace.code_hash())
-        self.workspace.revert()
+        fingerprint = self._fingerprint(checked)
         for trial in self.history():
             if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
                 return f"the same configuration and code as trial {trial.number}"
+        for other in map(self._applied, beside):
+            if isinstance(other, Validated) and self._fingerprint(other) == fingerprint:
+                return "the same configuration and code as another proposal of this round"
         return None
 
     def try_out(self, proposal: Proposal) -> str | None:
@@ -115,10 +122,14 @@ class WorkDesk:
                 seed=self.training_seed,
                 fold=self.runner.task.folds[0],
                 folder=self.folder / "try_out",
+                stop=self.stop,
             )
         finally:
             self.workspace.revert()
+        self.log(TRIED, seconds=run.seconds, usd=0.0, status=run.status)
         self.charge(0.0, run.seconds)
+        if run.status == "interrupted":
+            raise SearcherUnavailable(run.reason)
         if run.status == "completed":
             return None
         return clean_text(f"{run.status}: {run.reason}\n{run.log_tail}")[-LONGEST_TRACEBACK:]
@@ -129,16 +140,26 @@ class WorkDesk:
     def charge(self, usd: float, seconds: float) -> None:
         self.pending += Charges(seconds=seconds, usd=usd)
 
-    def settle(self, number: int | None) -> None:
-        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it."""
+    def settle(self, number: int | None, charged: Charges | None = None) -> None:
+        """`pending` is in the ledger now, on trial `number`, or on the study where no trial came of it.
+
+        `charged`: only so much of it, its share among trials that were proposed together.
+        """
         if self.pending != Charges():
-            self.pending = Charges()
-            self.ledger.log(SETTLED, trial=number)
+            left = self.pending - (charged or self.pending)
+            # shares add up to the whole; subtracted one by one they leave what rounding leaves
+            self.pending = left if max(left.seconds, left.usd) > 1e-9 else Charges()
+            self.ledger.log(SETTLED, trial=number, left=self.pending)
 
     def trial_folder(self, number: int) -> Path:
         folder = self.folder / f"{number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _fingerprint(self, applied: Validated) -> str:
+        fingerprint = applied.fingerprint(self.workspace.code_hash())
+        self.workspace.revert()
+        return fingerprint
 
     def _applied(self, proposal: Proposal) -> Validated | str:
         """The proposal's edits in the workspace and its configuration, or the reason of a refusal."""

@@ -70,7 +70,9 @@ def only_study(settings: Settings) -> str:
     """The external study of the ledger, where there is one. Raises ValueError."""
     known = settings.studies()
     if len(known) != 1:
-        raise ValueError(f"choose --study NAME; there are: {', '.join(known) or 'none; begin one with start'}")
+        raise ValueError(
+            f"choose --study NAME; there are: {', '.join(known) or 'none; begin one with start'}"
+        )
     return known[0]
 
 

@@ -139,7 +139,9 @@ def _occupied(held: Holding, client: Client) -> str:
     if held.client.by == client.by:
         return text + "If that was you, before a disconnect: resume_study with take_over=true"
     minutes = LEASE_SECONDS / 60
-    return text + f"It is free when that client ends, or after {minutes:g} minutes of silence; or begin another"
+    return (
+        text + f"It is free when that client ends, or after {minutes:g} minutes of silence; or begin another"
+    )
 
 
 def _clock(seconds: float) -> str:

@@ -100,7 +100,9 @@ class Errand:
 
 def at_work(folder: Path) -> bool:
     """Whether a process is at work on a request of the study in `folder`, be it this server's or another's."""
-    return any(_pending(own) for own in (folder / "requests").glob("*/") if not (own / "answer.json").is_file())
+    return any(
+        _pending(own) for own in (folder / "requests").glob("*/") if not (own / "answer.json").is_file()
+    )
 
 
 def _pending(own: Path) -> bool:

@@ -20,7 +20,7 @@ from agent.researcher.hygiene import clean, one_line, unmarked
 from agent.researcher.memory import Memory
 from agent.researcher.rules import next_number
 from agent.researcher.toolbox import Concluded, Planned, Toolbox
-from agent.searchers.external import NAME, accepted, toolbox
+from agent.searchers.external import NAME, toolbox
 
 MOST_WAIT = 600.0
 MOST_CHARS = 1_000_000
@@ -76,7 +76,9 @@ class Room:
         study = self.chosen.get(client.seat)
         if study is None:
             known = ", ".join(self.settings.studies()) or "none yet"
-            raise RuntimeError(f"call start_study or resume_study first; studies that can be resumed: {known}")
+            raise RuntimeError(
+                f"call start_study or resume_study first; studies that can be resumed: {known}"
+            )
         return self.visit_of(study)
 
     def visit_of(self, study: str) -> Visit:
@@ -130,9 +132,7 @@ class Room:
         known = study in ledger.studies()
         return (texts.under_way(ledger.study(study)) if known else "") or "opening the study"
 
-    def _answer(
-        self, name: str, given: Mapping[str, Any], client: Client, visit: Visit
-    ) -> Said | Waiting:
+    def _answer(self, name: str, given: Mapping[str, Any], client: Client, visit: Visit) -> Said | Waiting:
         if name == "propose_trial":
             return self._propose(given, client, visit)
         if name == "status":
@@ -182,7 +182,7 @@ class Room:
 def _check(given: Mapping[str, Any], visit: Visit) -> Said:
     proposal, _ = tools.split_usage(given)
     answer = _toolbox(visit).answer("propose_trial", proposal)
-    if not accepted(answer):
+    if answer.accepted is None:
         return Said(answer.text, fault=True)
     tried = " Its edits apply; whether they run is tried out before the trial." if given.get("edits") else ""
     return Said(f"propose_trial would accept this.{tried}")

@@ -31,8 +31,16 @@ INSTRUCTIONS = (
 )
 POLL_SECONDS, PROGRESS_SECONDS = 0.2, 2.0
 RESOURCES = {
-    "kento://program": ("program.md", "What the study is to find, and what each phase allows.", "text/markdown"),
-    "kento://scratchpad": ("scratchpad.md", "What you noted; it outlives your conversation.", "text/markdown"),
+    "kento://program": (
+        "program.md",
+        "What the study is to find, and what each phase allows.",
+        "text/markdown",
+    ),
+    "kento://scratchpad": (
+        "scratchpad.md",
+        "What you noted; it outlives your conversation.",
+        "text/markdown",
+    ),
     "kento://report": ("report.md", "The report so far, in short.", "text/markdown"),
     "kento://report.html": ("report.html", "The report as a page of its own, with figures.", "text/html"),
 }

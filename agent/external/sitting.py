@@ -73,7 +73,11 @@ def _offer(loop: Loop, request: Request, chair: Chair) -> None:
         claimed=request.usage,
     )
     loop.desk.charge(usd, thought)
-    refused = [(event["trial"], event["reason"]) for event in loop.ledger.events() if event["event"] == external.REFUSED]
+    refused = [
+        (event["trial"], event["reason"])
+        for event in loop.ledger.events()
+        if event["event"] == external.REFUSED
+    ]
     loop.searcher.offer(external.Request(request.given, request.client.by, request.route, refused))
 
 

@@ -102,7 +102,9 @@ def standing(visit: Visit) -> dict[str, Any]:
         "spent": to_json(spent),
         "dollars": dollars(visit.ledger),
         "phase": {"name": phase.name, "allows": phase.permissions()},
-        "recipe": {"trial": best.number, "score": score, "overrides": to_json(best.overrides)} if best else None,
+        "recipe": {"trial": best.number, "score": score, "overrides": to_json(best.overrides)}
+        if best
+        else None,
         "under_way": under_way(visit.ledger),
         "over": _over(visit),
     }

@@ -29,7 +29,10 @@ USAGE = {
         "model": {"type": "string", "description": "The model's name."},
         "input_tokens": {"type": "integer", "description": "Tokens read, cached ones included."},
         "output_tokens": {"type": "integer", "description": "Tokens written, thinking included."},
-        "usd": {"type": "number", "description": "What they cost in dollars; counts against a budget of dollars."},
+        "usd": {
+            "type": "number",
+            "description": "What they cost in dollars; counts against a budget of dollars.",
+        },
     },
     "required": [],
     "additionalProperties": False,
@@ -75,7 +78,9 @@ HISTORY = _tool("history", "All trials, one row each: what was tried and what ca
 REPORT = _tool("report", "The study's report so far: what was found, and how sure that is.")
 OWN = (START, RESUME, PROGRAM, STATUS, HISTORY, REPORT)
 # those that only read; the others change the study
-READING = frozenset({"program", "status", "history", "look_up_trial", "read_file", "check_proposal", "report"})
+READING = frozenset(
+    {"program", "status", "history", "look_up_trial", "read_file", "check_proposal", "report"}
+)
 
 
 def definitions(categories: Sequence[str]) -> list[Schema]:

@@ -6,6 +6,7 @@ stands whatever the worktree holds just now.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -120,13 +121,18 @@ class Visit:
             raise ValueError(f"{path} has {len(text)} characters; files of up to {LONGEST_FILE} are shown")
         return text
 
-    def check(self, proposal: Proposal) -> str | None:
+    @cached_property
+    def stop(self) -> threading.Event:
+        """Never set: a visitor waits for nothing."""
+        return threading.Event()
+
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
         if running(self.ledger):
             raise ValueError("a trial is under way; check again when status says that it has ended")
         with ExitStack() as stack:
             desk = open_study(self.config, self.root, stack).desk
             assert desk is not None  # an external study's searcher works at one
-            return desk.check(proposal)
+            return desk.check(proposal, beside)
 
     def try_out(self, proposal: Proposal) -> str | None:
         """A visitor runs nothing: the code is tried out when the trial is proposed."""

@@ -11,7 +11,9 @@ def main(folder: Path) -> None:
     """Forks before anything heavy is imported; the parent ends at once, so that the child has none."""
     if os.fork():
         os._exit(0)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # of the lab itself; the runs get theirs from executor.threads
     os.environ.setdefault("WANDB_SILENT", "true")
     from agent.external.sitting import sit
     from agent.ledger import Owner

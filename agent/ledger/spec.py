@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -31,6 +31,19 @@ class StudySpec:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def conflicts(self, other: StudySpec) -> dict[str, tuple[Any, Any]]:
-        """The fields in which two specs differ, versions apart: name -> (mine, the other's)."""
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return {name: pair for name, pair in pairs.items() if name != "versions" and pair[0] != pair[1]}
+        """Where two specs differ, versions apart: details.llm.model -> (mine, the other's)."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        found: dict[str, tuple[Any, Any]] = {}
+        for name, mine, others in pairs:
+            if name != "versions":
+                found |= dict(_differences(name, mine, others))
+        return found
+
+
+def _differences(name: str, mine: Any, others: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The innermost keys whose values differ; a key that one side lacks is None there."""
+    if isinstance(mine, Mapping) and isinstance(others, Mapping):
+        for key in sorted({*mine, *others}):
+            yield from _differences(f"{name}.{key}", mine.get(key), others.get(key))
+    elif mine != others:
+        yield name, (mine, others)

@@ -47,7 +47,7 @@ class Switchboard:
         self, settings: LLMSettings, key: str | None, desk: Desk, scrubber: Scrubber, **edges: Any
     ) -> None:
         self.desk, self.scrubber = desk, scrubber
-        self._client = Client(settings, key, notice=self._trouble, **edges)
+        self._client = Client(settings, key, notice=self._trouble, stop=desk.stop, **edges)
         self._lock = threading.Lock()
         self._reserved = 0.0
 

@@ -42,13 +42,23 @@ class Chair:
         extra: str = "",
         shown: Sequence[Trial] | None = None,
         finish: Callable[[Proposal], Proposal] = lambda proposal: proposal,
+        count: int = 1,
     ) -> Ending:
-        """One conversation about the next trial. `shown` is the history as the prompt has it, if not all;
-        `finish` completes a proposal before the lab checks it."""
+        """One conversation about the next trial, or the next `count`. `shown` is the history as the prompt has
+        it, if not all; `finish` completes a proposal before the lab checks it."""
         with self._one_at_a_time:
             prompt = self.prompts.write(program, phase, history, task, extra, shown)
         toolbox = Toolbox(
-            self.desk, self.arm, self.memory, program, phase, history, goal, finish, self._one_at_a_time
+            self.desk,
+            self.arm,
+            self.memory,
+            program,
+            phase,
+            history,
+            goal,
+            finish,
+            self._one_at_a_time,
+            count,
         )
         line = Line(self.switchboard, prompt, next_number(history), purpose)
         return Exchange(line, prompt, toolbox).run()

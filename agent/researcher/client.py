@@ -6,6 +6,7 @@ bounded and the clock and the sleep are given, so that tests never sleep.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,10 @@ from typing import Any
 
 import anthropic
 
-from agent.researcher.failures import LLMRefused, LLMUnavailable, Trouble, understand
-from agent.researcher.prices import Usage, dollars, worst_case
+from agent.researcher.failures import LLMRefused, LLMStopped, LLMUnavailable, Trouble, understand
+from agent.researcher.prices import CHARS_PER_TOKEN, Usage, dollars, worst_case
 from agent.researcher.settings import LLMSettings
+from agent.researcher.waiting import Stopped, until_stopped
 
 Block = dict[str, Any]
 NO_KEY = (
@@ -50,10 +52,23 @@ class Reply:
         return [block for block in self.content if block.get("type") == "tool_use"]
 
 
+@dataclass
+class Bill:
+    """What a call that is under way has cost so far: the usage its stream began with, and what has come since."""
+
+    begun: Usage = field(default_factory=Usage)
+    characters: int = 0
+
+    def usage(self) -> Usage:
+        """The output is estimated: a stream says how much it was only at its end."""
+        return replace(self.begun, output=max(self.begun.output, round(self.characters / CHARS_PER_TOKEN)))
+
+
 class Client:
     """One model. `notice` hears of every failed call: (attempt, reason, pause in seconds, dollars).
 
-    The dollars are what a stream had already been billed for when it broke: its prompt.
+    The dollars are what a stream had been billed for when it broke. `stop` ends every wait at once, that for a
+    reply, too.
     """
 
     def __init__(
@@ -62,23 +77,26 @@ class Client:
         key: str | None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
+        stop: threading.Event | None = None,
         notice: Callable[[int, str, float, float], None] = lambda attempt, reason, pause, usd: None,
     ) -> None:
         self.settings = settings
-        self._clock, self._sleep, self._notice = clock, sleep, notice
-        self._api = _connected(settings, key)
+        self._clock, self._notice, self._stop = clock, notice, stop or threading.Event()
+        self._sleep = sleep or self._stop.wait
+        self._api = connected(settings, key)
 
     def worst_case(self, request: Request) -> float:
         """Dollars that one call can cost at most."""
         return worst_case(self._body(request), self.settings.prices, request.web_searches)
 
     def send(self, request: Request) -> Reply:
-        """One reply. Raises LLMUnavailable after the last attempt, LLMRefused at once."""
+        """One reply. Raises LLMUnavailable after the last attempt; LLMRefused and LLMStopped at once."""
         body, attempt = self._body(request), 0
         while True:
             attempt += 1
-            outcome = self._attempt(body)
+            bill = Bill()
+            outcome = self._heard(body, bill, attempt)
             if isinstance(outcome, Reply):
                 return outcome
             pause = self._pause(attempt, outcome.wait)
@@ -95,24 +113,27 @@ class Client:
             return 0.0
         return min(max(backoff.first_seconds * 2 ** (attempt - 1), asked or 0.0), backoff.longest_seconds)
 
-    def _attempt(self, body: dict[str, Any]) -> Reply | Trouble:
-        start, billed = self._clock(), Usage()
-
-        def begun(usage: Mapping[str, Any]) -> None:
-            nonlocal billed
-            billed = Usage.from_reply(usage)
-
+    def _heard(self, body: dict[str, Any], bill: Bill, attempt: int) -> Reply | Trouble:
         try:
-            message = self._streamed(body, start, begun) if self.settings.stream else self._whole(body)
+            return until_stopped(lambda: self._attempt(body, bill), self._stop)
+        except Stopped:
+            usd = dollars(bill.usage(), self.settings.prices)
+            self._notice(attempt, "the study was stopped during the call", 0.0, usd)
+            raise LLMStopped("the study was stopped during a call of the model") from None
+
+    def _attempt(self, body: dict[str, Any], bill: Bill) -> Reply | Trouble:
+        start = self._clock()
+        try:
+            message = self._streamed(body, start, bill) if self.settings.stream else self._whole(body)
         except Exception as error:
             trouble = understand(error)
             if trouble is None:
                 raise
-            usd = dollars(billed, self.settings.prices)
+            usd = dollars(bill.usage(), self.settings.prices)
             if trouble.kind != "unreadable":
                 return replace(trouble, usd=usd)
             seconds = self._clock() - start
-            return Reply(usage=billed, usd=usd, seconds=seconds, unreadable=trouble.reason)
+            return Reply(usage=bill.usage(), usd=usd, seconds=seconds, unreadable=trouble.reason)
         return self._reply(message, self._clock() - start)
 
     def _whole(self, body: dict[str, Any]) -> Mapping[str, Any]:
@@ -121,14 +142,17 @@ class Client:
             raise TimeoutError("the server answered with a page, not a message")
         return message.to_dict(mode="python", warnings=False)
 
-    def _streamed(
-        self, body: dict[str, Any], start: float, begun: Callable[[Mapping[str, Any]], None]
-    ) -> Mapping[str, Any]:
+    def _streamed(self, body: dict[str, Any], start: float, bill: Bill) -> Mapping[str, Any]:
         with self._api.messages.stream(**body) as stream:
             for event in stream:
                 if event.type == "message_start":
                     message: Any = event.message
-                    begun(message.to_dict(mode="python", warnings=False).get("usage") or {})
+                    begun = message.to_dict(mode="python", warnings=False).get("usage") or {}
+                    bill.begun = Usage.from_reply(begun)
+                if event.type == "content_block_delta":
+                    bill.characters += _characters(event.delta)
+                if self._stop.is_set():
+                    raise Stopped  # nobody listens any more; closing the stream ends its costs
                 if self._clock() - start > self.settings.timeout_seconds:
                     raise TimeoutError(
                         f"the reply was not complete after {self.settings.timeout_seconds:g} s"
@@ -164,7 +188,13 @@ class Client:
         return body
 
 
-def _connected(settings: LLMSettings, key: str | None) -> anthropic.Anthropic:
+def _characters(delta: Any) -> int:
+    """Of text, a call's input, or a thought."""
+    return max(len(getattr(delta, name, None) or "") for name in ("text", "partial_json", "thinking"))
+
+
+def connected(settings: LLMSettings, key: str | None) -> anthropic.Anthropic:
+    """The SDK's client; nothing is sent yet. Raises LLMRefused where a key is needed and none is set."""
     no_key = NO_KEY.format(env=settings.key_env)
     if settings.key_needed and settings.base_url and not key:
         raise LLMRefused(no_key)

@@ -3,6 +3,9 @@
 Three failed tries end it, six look-ups are free. A reply that cannot be used (no call, a refusal, a cut-off,
 nonsense) is not sent back to the model: it is told why, and asked again. A call that is merely wrong gets its
 reason as the tool's result.
+
+A conversation may be for several trials that run side by side. What was accepted stands, whatever comes after
+it; tries count anew for the next one, and a reply without a call says that these are all.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.records import Proposal
-from agent.researcher.calling import Line
+from agent.researcher.calling import BudgetReached, Line
 from agent.researcher.client import Block, Reply
+from agent.researcher.failures import LLMRefused, LLMUnavailable
 from agent.researcher.hygiene import one_line
 from agent.researcher.prompt import Prompt
 from agent.researcher.rules import TRIES
@@ -22,6 +26,10 @@ from agent.researcher.transcript import sendable
 LOOKUPS = 6
 PAUSES = 6
 MOST_CALLS = 12
+END = {
+    "propose_trial": "End with one call of propose_trial",
+    "revise_plan": "End with one call of revise_plan",
+}
 STOPS = {
     "refusal": "you declined to answer",
     "max_tokens": "it was cut off: think and write less",
@@ -35,6 +43,7 @@ class GaveUp:
 
     reason: str
     attempt: Proposal | None = None
+    accepted: tuple[Proposal, ...] = ()
 
 
 Ending = Proposed | Planned | Concluded | GaveUp
@@ -48,26 +57,45 @@ class Exchange:
         self._messages: list[Block] = [{"role": "user", "content": list(prompt.opening)}]
         self._faults: list[str] = []
         self._attempt: Proposal | None = None
+        self._accepted: list[Proposal] = []
         self._lookups = self._pauses = 0
 
     def run(self) -> Ending:
+        """Raises LLMUnavailable, LLMRefused and BudgetReached, unless something was accepted before."""
         while len(self._faults) < TRIES:
-            reply = self._line.send(self._messages)
-            if reason := unusable(reply):
-                self._discard(reason)
-            elif reply.stop_reason == "pause_turn":
-                self._go_on(reply)
-            elif ending := self._answer(reply):
+            try:
+                reply = self._line.send(self._messages)
+            except (BudgetReached, LLMUnavailable, LLMRefused):
+                if not self._accepted:
+                    raise
+                return Proposed(tuple(self._accepted))
+            if ending := self._heard(reply):
                 return ending
-        return GaveUp(
-            "; ".join(f"try {n}: {fault}" for n, fault in enumerate(self._faults, 1)), self._attempt
-        )
+        if self._full():
+            return Proposed(tuple(self._accepted))
+        said = "; ".join(f"try {n}: {fault}" for n, fault in enumerate(self._faults, 1))
+        return GaveUp(said, self._attempt, tuple(self._accepted))
+
+    def _heard(self, reply: Reply) -> Ending | None:
+        if self._accepted and reply.stop_reason == "end_turn" and not reply.calls():
+            return Proposed(tuple(self._accepted))
+        if reason := unusable(reply, MOST_CALLS + self._toolbox.count):
+            self._discard(reason)
+        elif reply.stop_reason == "pause_turn":
+            self._go_on(reply)
+        else:
+            return self._answer(reply)
+        return None
+
+    def _full(self) -> bool:
+        return len(self._accepted) >= self._toolbox.count
 
     def _discard(self, reason: str) -> None:
         self._faults.append(reason)
-        self._say(
-            [_text(f"Your last reply was discarded: {reason}. End with one call of {self._toolbox.goal}.")]
+        ending = (
+            "Propose the next trial, or end without a call" if self._accepted else END[self._toolbox.goal]
         )
+        self._say([_text(f"Your last reply was discarded: {reason}. {ending}.")])
 
     def _go_on(self, reply: Reply) -> None:
         """A long web search pauses; the same conversation sent again continues it."""
@@ -78,24 +106,34 @@ class Exchange:
             self._messages.append({"role": "assistant", "content": echo(reply)})
 
     def _answer(self, reply: Reply) -> Ending | None:
-        answers = [(call["id"], self._toolbox_answer(call, reply)) for call in reply.calls()]
+        goals = sum(call["name"] == self._toolbox.goal for call in reply.calls())
+        room = self._toolbox.count - len(self._accepted)
+        answers = [(call["id"], self._toolbox_answer(call, 0 < room < goals)) for call in reply.calls()]
+        faults = [answer.text for _, answer in answers if answer.fault]
         for _, answer in answers:
-            if answer.ending is not None and not any(other.fault for _, other in answers):
+            if answer.ending is not None and not faults:
                 return answer.ending
             self._attempt = answer.attempt or self._attempt
+        if self._full() and not faults:
+            return Proposed(tuple(self._accepted))
         self._messages.append({"role": "assistant", "content": echo(reply)})
         self._say([_result(identity, answer) for identity, answer in answers])
-        if faults := [answer.text for _, answer in answers if answer.fault]:
+        if faults:
             self._faults.append(one_line("; ".join(faults), 1500))
-        else:
+        elif not any(answer.accepted for _, answer in answers):
             self._count_lookup()
         return None
 
-    def _toolbox_answer(self, call: Block, reply: Reply) -> Answer:
-        goal = self._toolbox.goal
-        if call["name"] == goal and sum(other["name"] == goal for other in reply.calls()) > 1:
-            return Answer(f"{goal} may be called once only", fault=True)
-        return self._toolbox.answer(call["name"], call["input"])
+    def _toolbox_answer(self, call: Block, too_many: bool) -> Answer:
+        goal, count = self._toolbox.goal, self._toolbox.count
+        if call["name"] == goal and too_many:
+            most = "once only" if count == 1 else f"{count} times in all"
+            return Answer(f"{goal} may be called {most}", fault=True)
+        answer = self._toolbox.answer(call["name"], call["input"], self._accepted)
+        if answer.accepted is not None:
+            self._accepted.append(answer.accepted)
+            self._faults, self._attempt = [], None
+        return answer
 
     def _count_lookup(self) -> None:
         self._lookups += 1
@@ -106,7 +144,7 @@ class Exchange:
         self._messages.append({"role": "user", "content": content})
 
 
-def unusable(reply: Reply) -> str | None:
+def unusable(reply: Reply, most_calls: int = MOST_CALLS) -> str | None:
     """Why nothing in a reply can be acted on, or None."""
     if reply.unreadable:
         return reply.unreadable
@@ -116,7 +154,7 @@ def unusable(reply: Reply) -> str | None:
     if not calls and reply.stop_reason != "pause_turn":
         return "it holds no tool call"
     identities = [call.get("id") for call in calls]
-    if len(calls) > MOST_CALLS or len(set(map(str, identities))) < len(calls):
+    if len(calls) > most_calls or len(set(map(str, identities))) < len(calls):
         return "it holds too many tool calls, or calls without an id of their own"
     for call in calls:
         if not isinstance(call.get("id"), str) or not isinstance(call.get("name"), str):

@@ -35,6 +35,10 @@ class LLMUnavailable(SearcherUnavailable):
     """The model cannot be reached after bounded retries. Pause, then ask again; nothing is charged."""
 
 
+class LLMStopped(SearcherUnavailable):
+    """A person stopped the study during a call. The round is repeated when the study goes on."""
+
+
 class LLMRefused(SearcherStopped):
     """The server will not serve this study: key, credit, model or request. Stop; the study can be resumed."""
 

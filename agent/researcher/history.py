@@ -47,6 +47,17 @@ def row(trial: Trial, names: Names = PLAIN) -> str:
     return " | ".join(fields)
 
 
+def running(trials: Sequence[Trial], names: Names = PLAIN) -> str:
+    """The trials that have begun and not ended, a line each; empty if there are none."""
+    lines = [
+        f"{trial.number} | {one_line(trial.proposal.category, 30)} | {change(trial, names)} | "
+        f"{one_line(trial.proposal.hypothesis, 300)}"
+        for trial in trials
+        if trial.outcome is None
+    ]
+    return "\n".join(["number | category | change | hypothesis", *lines]) if lines else ""
+
+
 def change(trial: Trial, names: Names = PLAIN) -> str:
     """What the proposal changed, on its base."""
     proposal = trial.proposal

@@ -19,6 +19,11 @@ import yaml
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
+def program_path(name: str) -> Path:
+    """`searcher.program`, relative to the checkout."""
+    return Path(__file__).resolve().parents[2] / name
+
+
 class ProgramError(ValueError):
     """The program is wrong; the message names file, key, value and what is expected."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from agent.desk import Desk
 from agent.records import Trial
 from agent.researcher.arm import Arm, allowed
-from agent.researcher.history import HEADER, change, curves, number, table
+from agent.researcher.history import HEADER, change, curves, number, running, table
 from agent.researcher.hygiene import as_data, clean, one_line, unmarked
 from agent.researcher.memory import Memory
 from agent.researcher.names import space_table
@@ -124,6 +124,8 @@ class Prompts:
 
     def _now(self, phase: Phase, history: Sequence[Trial], points: int, task: str, extra: str) -> str:
         parts = [self._recipe(), self._curves(history, points), self._trouble(history)]
+        if under_way := running(history, self.arm.names):
+            parts.append(f"# Running now, beside what you propose\n\n{under_way}")
         plan, scratchpad, inbox = self.memory.plan(), self.memory.scratchpad(), self.memory.inbox()
         if plan and plan.text:
             parts.append(f"# Plan (of trial {plan.trial})\n\n{as_data('plan', plan.text, 8000)}")

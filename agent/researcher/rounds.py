@@ -1,4 +1,4 @@
-"""A round: the history goes in; a proposal comes out, or None when the study is to end."""
+"""A round: the history goes in; its proposals come out, usually one; none when the study is to end."""
 
 from __future__ import annotations
 
@@ -9,41 +9,60 @@ from agent.records import Proposal, Trial
 from agent.researcher import role
 from agent.researcher.calling import BudgetReached
 from agent.researcher.chair import Chair
-from agent.researcher.exchange import Ending
+from agent.researcher.exchange import Ending, GaveUp
 from agent.researcher.planning import Planning, reason_to_plan
-from agent.researcher.program import Program
+from agent.researcher.program import Phase, Program
 from agent.researcher.rules import next_number, proposed
 from agent.researcher.toolbox import Concluded, Proposed
 
+# trials that one conversation may propose; a lab with more places to fill asks again
+MOST_TOGETHER = 8
 
-def play(chair: Chair, program: Program, history: Sequence[Trial]) -> Proposal | None:
-    """Plan if a plan is due, then ask for the next trial.
+
+def play(chair: Chair, program: Program, history: Sequence[Trial], count: int = 1) -> list[Proposal]:
+    """Plan if a plan is due, then ask for the next trial, or for up to `count` that will run side by side.
 
     Raises LLMUnavailable (pause and call again: the round is repeated) and LLMRefused (stop).
     """
     number = next_number(history)
-    phase = program.phase(proposed(history), chair.desk.budget.trials)
+    phase, together = _phase(program, proposed(history), chair.desk.budget.trials, min(count, MOST_TOGETHER))
     binding = phase.name if chair.arm.phases else ""
     try:
         reason = reason_to_plan(chair.memory.plan(), number, binding, program, history)
         if reason:
             Planning(chair, program, phase, history).make(reason)
         ending = chair.converse(
-            program, phase, history, purpose="round", goal="propose_trial", task=role.PROPOSE
+            program,
+            phase,
+            history,
+            purpose="round",
+            goal="propose_trial",
+            task=role.PROPOSE if together == 1 else role.PROPOSE_MANY.format(count=together),
+            count=together,
         )
     except BudgetReached as limit:
         chair.desk.log("budget of dollars reached", trial=number, reason=str(limit))
-        return None
-    return proposal_of(ending, chair, number)
+        return []
+    return proposals_of(ending, chair, number)
 
 
-def proposal_of(ending: Ending, chair: Chair, number: int) -> Proposal | None:
-    """The trial that a conversation ended in. A failed one is a trial, too: rejected, with every reason."""
+def _phase(program: Program, used: int, trials: int, count: int) -> tuple[Phase, int]:
+    """The phase of the next trial, and how many of the next `count` are in it."""
+    phase = program.phase(used, trials)
+    together = 1
+    while together < count and program.phase(used + together, trials) == phase:
+        together += 1
+    return phase, together
+
+
+def proposals_of(ending: Ending, chair: Chair, number: int) -> list[Proposal]:
+    """The trials that a conversation ended in. A failed one is a trial, too: rejected, with every reason."""
     if isinstance(ending, Concluded):
         chair.desk.log("concluded", trial=number, reason=ending.reason)
-        return None
+        return []
     if isinstance(ending, Proposed):
-        return replace(ending.proposal, searcher=chair.arm.name, route="llm")
-    attempt = getattr(ending, "attempt", None) or Proposal()
-    reason = getattr(ending, "reason", "the conversation ended without a proposal")
-    return replace(attempt, searcher=chair.arm.name, route="llm", invalid=reason)
+        found = ending.proposals
+    else:
+        assert isinstance(ending, GaveUp)  # a conversation for a proposal makes no plan
+        found = (*ending.accepted, replace(ending.attempt or Proposal(), invalid=ending.reason))
+    return [replace(proposal, searcher=chair.arm.name, route="llm") for proposal in found]

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+# how the model is reached, which may change while a study goes on; all the rest is part of what it is
+TRANSPORT = ("base_url", "key_env", "key_needed", "stream", "timeout_seconds", "backoff")
+
 
 class SettingsError(ValueError):
     """One setting is wrong; the message names the key, the value and what is expected."""

@@ -16,6 +16,7 @@ from agent.researcher.hygiene import as_data, clean, one_line, unmarked
 from agent.researcher.memory import Idea, Memory, ranked
 from agent.researcher.program import Phase, Program
 from agent.researcher.rules import forbidden, proposed
+from agent.searchers.base import pending
 
 FILE_CHARS = 30_000
 LOOKUP_CHARS = 12_000
@@ -23,7 +24,7 @@ LOOKUP_CHARS = 12_000
 
 @dataclass(frozen=True)
 class Proposed:
-    proposal: Proposal
+    proposals: tuple[Proposal, ...]
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,19 @@ class Concluded:
 
 @dataclass(frozen=True)
 class Answer:
-    """`fault` counts as a failed try. `attempt` is a proposal that could be read, but not accepted."""
+    """`fault` counts as a failed try. `accepted` is a proposal that will be a trial, `attempt` one that could
+    be read, but not accepted."""
 
     text: str
     fault: bool = False
-    ending: Proposed | Planned | Concluded | None = None
+    ending: Planned | Concluded | None = None
+    accepted: Proposal | None = None
     attempt: Proposal | None = None
 
 
 @dataclass(frozen=True)
 class Toolbox:
-    """What a conversation may do. `goal` names the tool that ends it."""
+    """What a conversation may do. `goal` names the tool that ends it, `count` is how many trials it may propose."""
 
     desk: Desk
     arm: Arm
@@ -61,15 +64,16 @@ class Toolbox:
     finish: Callable[[Proposal], Proposal] = lambda proposal: proposal
     # held while a tool is at work on the desk
     lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    count: int = 1
 
-    def answer(self, name: str, given: Mapping[str, Any]) -> Answer:
-        """Never raises for anything the model wrote."""
+    def answer(self, name: str, given: Mapping[str, Any], beside: Sequence[Proposal] = ()) -> Answer:
+        """Never raises for anything the model wrote. `beside`: what this conversation has proposed already."""
         handlers: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
-            "propose_trial": self._propose,
+            "propose_trial": lambda given: self._propose(given, beside),
             "look_up_trial": self._look_up,
             "write_scratchpad": self._scratchpad,
             "revise_plan": self._plan,
-            "conclude": self._conclude,
+            "conclude": lambda given: self._conclude(given, beside),
         }
         if self.arm.code:
             handlers["read_file"] = self._read_file
@@ -91,24 +95,31 @@ class Toolbox:
         schema: tools.Schema = next(tool["input_schema"] for tool in defined if tool["name"] == name)
         return schema
 
-    def _propose(self, given: Mapping[str, Any]) -> Answer:
+    def _propose(self, given: Mapping[str, Any], beside: Sequence[Proposal]) -> Answer:
         if self.goal != "propose_trial":
             return Answer("no trial is run now; end with revise_plan", fault=True)
+        if len(beside) >= self.count:
+            return Answer("not needed: what was accepted stands")
         read = tools.read_proposal(given, self.arm.names)
         proposal = replace(read, phase=self.phase.name if self.arm.phases else "")
-        if broken := forbidden(proposal, self.history, self.arm, self.program, self.phase, self.desk.space):
+        history = list(self.history)
+        for other in beside:
+            history.append(pending(history, other))
+        if broken := forbidden(proposal, history, self.arm, self.program, self.phase, self.desk.space):
             return Answer(f"not accepted: {broken}", fault=True, attempt=proposal)
         proposal = self.finish(proposal)
-        if reason := self._unfit(proposal):
+        if reason := self._unfit(proposal, beside):
             return Answer(f"not accepted: {reason}", fault=True, attempt=proposal)
         if proposal.edits and (traceback := self.desk.try_out(proposal)):
             said = as_data("traceback", traceback, 3000)
             text = f"the code fails its first step; nothing was run or charged yet:\n{said}"
             return Answer(text, fault=True, attempt=proposal)
-        return Answer("accepted", ending=Proposed(proposal))
+        left = self.count - len(beside) - 1
+        more = f"; up to {left} more may run beside it. A reply without a call ends the round" if left else ""
+        return Answer(f"accepted{more}", accepted=proposal)
 
-    def _unfit(self, proposal: Proposal) -> str | None:
-        reason = self.desk.check(proposal)
+    def _unfit(self, proposal: Proposal, beside: Sequence[Proposal]) -> str | None:
+        reason = self.desk.check(proposal, beside)
         if reason and self.arm.names.neutral:
             return "this point cannot be run, or was run before"
         return reason
@@ -137,9 +148,11 @@ class Toolbox:
         self.memory.revise_plan(ideas)
         return Answer("written")
 
-    def _conclude(self, given: Mapping[str, Any]) -> Answer:
+    def _conclude(self, given: Mapping[str, Any], beside: Sequence[Proposal]) -> Answer:
         if self.goal != "propose_trial":
             return Answer("this is a planning call; end with revise_plan", fault=True)
+        if beside:
+            return Answer("a trial was proposed already; conclude in a round of its own", fault=True)
         used = proposed(self.history) / self.desk.budget.trials
         if used < self.program.conclude_after:
             least = self.program.conclude_after

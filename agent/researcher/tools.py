@@ -85,7 +85,7 @@ def propose_trial(categories: Sequence[str], edits: bool) -> Schema:
         )
     return _tool(
         "propose_trial",
-        "Propose the next trial. Ends the round: call it once, when you are sure.",
+        "Propose a trial. Ends the round, unless the round is for several trials: then call it once for each.",
         _object(**properties),
     )
 

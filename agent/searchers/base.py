@@ -14,7 +14,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from agent.distributions import contains, on_grid
-from agent.records import Proposal, Status, Trial, Value
+from agent.records import Proposal, Status, Trial, Value, current_recipe
 
 Direction = Literal["minimize", "maximize"]
 
@@ -65,8 +65,30 @@ class Searcher(Protocol):
         still run have no outcome.
         """
 
+    def ask_many(self, history: Sequence[Trial], count: int) -> list[Proposal]:
+        """Up to `count` proposals that are to run side by side; an empty list means nothing more to propose.
+
+        By default one is asked for after the other, those before it being trials that still run.
+        """
+        known = list(history)
+        found: list[Proposal] = []
+        while len(found) < count:
+            proposal = self.ask(known)
+            if proposal is None:
+                break
+            found.append(proposal)
+            known.append(pending(known, proposal))
+        return found
+
     def tell(self, trial: Trial) -> None:
         """Hear that a trial has ended. What counts is the history given to `ask`."""
+
+
+def pending(history: Sequence[Trial], proposal: Proposal) -> Trial:
+    """The proposal as the trial that it will be after `history`, before it has an outcome."""
+    number = max((trial.number for trial in history), default=-1) + 1
+    recipe = current_recipe(history) if proposal.base == "recipe" else None
+    return Trial(number, proposal, {**(recipe.overrides if recipe else {}), **proposal.overrides})
 
 
 @dataclass(frozen=True)

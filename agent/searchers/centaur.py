@@ -31,10 +31,10 @@ from agent.researcher.chair import Chair
 from agent.researcher.history import value_text
 from agent.researcher.names import PLAIN
 from agent.researcher.program import ProgramFile
-from agent.researcher.rounds import proposal_of
+from agent.researcher.rounds import proposals_of
 from agent.researcher.rules import next_number, proposed
 from agent.researcher.settings import LLMSettings
-from agent.searchers.base import Direction, Space, active
+from agent.searchers.base import Direction, Searcher, Space, active
 from agent.searchers.claude import program_file, seat
 from agent.searchers.evolution import CmaEsSearcher
 
@@ -43,7 +43,7 @@ BEST, LATEST = 5, 10
 LEAST_CORRELATION = 0.1
 
 
-class Centaur:
+class Centaur(Searcher):
     """ask() raises LLMUnavailable and LLMRefused, as the other LLM searchers do."""
 
     name = "centaur"
@@ -78,7 +78,7 @@ class Centaur:
             shown=best_and_latest(history, self.chair.desk.task.direction),
             finish=lambda proposal: self._complete(proposal, own),
         )
-        return proposal_of(ending, self.chair, next_number(history))
+        return next(iter(proposals_of(ending, self.chair, next_number(history))), None)
 
     def _complete(self, proposal: Proposal, own: Proposal) -> Proposal:
         """The LLM's values over the strategy's own: a whole point of the space, which CMA-ES can be told."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from agent.desk import Desk
@@ -21,15 +20,14 @@ from agent.researcher.calling import Switchboard
 from agent.researcher.chair import Chair
 from agent.researcher.hygiene import Scrubber
 from agent.researcher.names import PLAIN, NeutralNames
-from agent.researcher.program import ProgramFile
+from agent.researcher.program import ProgramFile, program_path
 from agent.researcher.settings import LLMSettings
-from agent.searchers.base import Direction, Space
+from agent.searchers.base import Direction, Searcher, Space
 
-ROOT = Path(__file__).resolve().parents[2]
 ArmName = Literal["claude", "claude_config", "claude_blind"]
 
 
-class Claude:
+class Claude(Searcher):
     """ask() raises LLMUnavailable (pause, then ask again) and LLMRefused (stop; the study can be resumed)."""
 
     def __init__(self, chair: Chair, program: ProgramFile) -> None:
@@ -39,7 +37,14 @@ class Claude:
 
     def ask(self, history: Sequence[Trial]) -> Proposal | None:
         """One round. None when the dollars are used up or the researcher concluded (the log says which)."""
-        return rounds.play(self.chair, self.program.current(), history)
+        return next(iter(self.ask_many(history, 1)), None)
+
+    def ask_many(self, history: Sequence[Trial], count: int) -> list[Proposal]:
+        """One round for up to `count` distinct trials that will run side by side; it may give fewer.
+
+        Each is checked as one alone is. Empty when the dollars are used up or the researcher concluded.
+        """
+        return rounds.play(self.chair, self.program.current(), history, count)
 
     def tell(self, trial: Trial) -> None:
         """Nothing to keep: the next round reads the history."""
@@ -66,7 +71,7 @@ def claude(
 
 def program_file(desk: Desk, path: str) -> ProgramFile:
     """The program at `path`, relative to the checkout; the study's log hears of its changes."""
-    return ProgramFile(ROOT / path, lambda event, what: desk.log(event, what=what))
+    return ProgramFile(program_path(path), lambda event, what: desk.log(event, what=what))
 
 
 def seat(

@@ -30,7 +30,16 @@ from optuna.distributions import (
 
 from agent.distributions import on_grid
 from agent.records import Proposal, Trial, Value
-from agent.searchers.base import Direction, Point, Space, active, check_defaults, derive_seed, points
+from agent.searchers.base import (
+    Direction,
+    Point,
+    Searcher,
+    Space,
+    active,
+    check_defaults,
+    derive_seed,
+    points,
+)
 
 LATENT = "@latent"
 # where the reference's choice starts, and the other choices do
@@ -62,7 +71,7 @@ class Cube:
         return result
 
 
-class CmaEsSearcher:
+class CmaEsSearcher(Searcher):
     """CMA-ES over every knob of the space. See the module's docstring for what it is told."""
 
     name = "cmaes"

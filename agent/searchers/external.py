@@ -20,7 +20,7 @@ from agent.researcher.memory import Memory
 from agent.researcher.names import PLAIN
 from agent.researcher.program import Program, read_program
 from agent.researcher.rules import TRIES, next_number, proposed
-from agent.researcher.toolbox import Answer, Proposed, Toolbox
+from agent.researcher.toolbox import Answer, Toolbox
 from agent.searchers.base import Direction, SearcherStopped, Space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +75,10 @@ class External:
                 "python scripts/lab.py propose is for the shell"
             )
         request, self._request = self._request, None
-        answer = toolbox(self.desk, read_program(self.program), history).answer("propose_trial", request.given)
-        proposal = accepted(answer) or self._refused(answer, request, next_number(history))
+        answer = toolbox(self.desk, read_program(self.program), history).answer(
+            "propose_trial", request.given
+        )
+        proposal = answer.accepted or self._refused(answer, request, next_number(history))
         return replace(proposal, searcher=NAME, route=request.route, by=request.by)
 
     def tell(self, trial: Trial) -> None:
@@ -88,7 +90,9 @@ class External:
         self.desk.log(REFUSED, trial=number, reason=said[-1], by=request.by)
         if len(said) < TRIES:
             left = TRIES - len(said)
-            raise Refused(f"{answer.text}\n({left} more such tries before it is a trial, rejected and charged)")
+            raise Refused(
+                f"{answer.text}\n({left} more such tries before it is a trial, rejected and charged)"
+            )
         reason = "; ".join(f"try {count}: {why}" for count, why in enumerate(said, 1))
         return replace(answer.attempt or Proposal(), invalid=reason)
 
@@ -97,11 +101,6 @@ def toolbox(desk: Desk, program: Program, history: Sequence[Trial]) -> Toolbox:
     """The built-in researcher's tools as they are before the next trial."""
     phase = program.phase(proposed(history), desk.budget.trials)
     return Toolbox(desk, ARM, Memory(desk.folder), program, phase, history, "propose_trial")
-
-
-def accepted(answer: Answer) -> Proposal | None:
-    """The proposal that the toolbox let through, or None."""
-    return answer.ending.proposal if isinstance(answer.ending, Proposed) else None
 
 
 def external(

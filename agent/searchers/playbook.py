@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from agent.distributions import contains, on_grid
 from agent.records import Proposal, Trial, Value, current_recipe
-from agent.searchers.base import Direction, Space
+from agent.searchers.base import Direction, Searcher, Space
 
 STEP = "@step"
 
@@ -40,7 +40,7 @@ class Step:
     unless_kept: int | None = None
 
 
-class PlaybookSearcher:
+class PlaybookSearcher(Searcher):
     """Walks through the steps. See the module's docstring."""
 
     name = "playbook"

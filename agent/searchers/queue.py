@@ -17,13 +17,13 @@ from typing import BinaryIO
 
 from agent.codec import RecordError, from_json, loads
 from agent.records import Proposal, Trial
-from agent.searchers.base import Direction, Space
+from agent.searchers.base import Direction, Searcher, Space
 
 LINE = "@line"
 LONGEST_LINE = 1 << 20
 
 
-class QueueSearcher:
+class QueueSearcher(Searcher):
     """Proposals from lines of bytes; `lines` gives them from the first on, `source` names them in errors."""
 
     name = "queue"

@@ -20,13 +20,22 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agent.records import Proposal, Trial
-from agent.searchers.base import Direction, Point, Space, active, check_defaults, derive_seed, points
+from agent.searchers.base import (
+    Direction,
+    Point,
+    Searcher,
+    Space,
+    active,
+    check_defaults,
+    derive_seed,
+    points,
+)
 
 FAILED = "failed"
 Build = Callable[[int], BaseSampler]
 
 
-class OptunaSearcher:
+class OptunaSearcher(Searcher):
     """One of Optuna's samplers. `build` makes it from a seed; `startup_trials` points are drawn at random."""
 
     def __init__(

@@ -179,6 +179,15 @@ class SearcherContract:
         searcher = type(self).make(space, 7)
         assert searcher.ask(history[:6]) == searcher.ask(history[:6])
 
+    def test_asked_for_several_it_gives_as_many_that_differ(self, space: Knobs, history: list[Trial]) -> None:
+        """Those proposed before are trials that still run: none comes twice, and a resumed study agrees."""
+        found = type(self).make(space, 7).ask_many(history[:6], 4)
+        assert len(found) == 4
+        assert found[0] == type(self).make(space, 7).ask(history[:6])
+        drawn = [json.dumps(to_json([p.overrides, p.params]), sort_keys=True) for p in found]
+        assert len(set(drawn)) == 4 or not self.chance
+        assert type(self).make(space, 7).ask_many(history[:6], 4) == found
+
     def test_proposes_only_what_is_in_the_space(self, space: Knobs, history: list[Trial]) -> None:
         for trial in history[1:]:
             assert trial.proposal.overrides or trial.proposal.edits

@@ -31,6 +31,8 @@ class Play:
     body: bytes | None = None
     content_type: str = "application/json"
     cut: bool = False  # close the connection half-way through the body
+    drop: bool = False  # close it before any answer
+    hold: bool = False  # no answer: wait until the client has had enough
     lose_end: bool = False  # a stream that ends in order, before message_stop
     event: dict[str, Any] | None = None  # an error event in mid-stream
 
@@ -76,6 +78,7 @@ def page() -> Play:
 
 
 CUT_SHORT = Play(message=says(text("x" * 5000)).message, cut=True)
+DROPPED, HELD = Play(drop=True), Play(hold=True)
 SCRIPT_IS_OVER = fails(400, "invalid_request_error", "the script is over")
 Script = Sequence[Play] | Callable[[dict[str, Any]], Play]
 
@@ -85,7 +88,7 @@ class MessagesServer:
     illegal.
     """
 
-    def __init__(self, script: Script, key: str = KEY) -> None:
+    def __init__(self, script: Script, key: str = KEY, port: int = 0) -> None:
         self.requests: list[dict[str, Any]] = []
         self.problems: list[str] = []
         self.key = key
@@ -93,7 +96,7 @@ class MessagesServer:
         self._script = script if callable(script) else iter(script)
         self._prefixes: set[str] = set()
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
@@ -126,6 +129,15 @@ class MessagesServer:
             if play.message is not None and play.message["usage"] is None:
                 play.message["usage"] = self._usage(request)
             return play
+
+    def model(self, path: str, headers: Any) -> Play:
+        name = path.removeprefix("/v1/models/")
+        if headers.get("authorization") != f"Bearer {self.key}":
+            return fails(401, "authentication_error", "invalid bearer token")
+        if name not in MODELS:
+            return fails(404, "not_found_error", f"model: {name}")
+        known = {"id": name, "type": "model", "display_name": name, "created_at": "2026-10-21T00:00:00Z"}
+        return Play(body=json.dumps(known).encode())
 
     def _usage(self, request: dict[str, Any]) -> dict[str, Any]:
         """Token counts as caching makes them: the longest known marked prefix is read, the rest written."""
@@ -166,10 +178,25 @@ def _handler(server: MessagesServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *arguments: object) -> None:
             pass
 
+        def do_GET(self) -> None:
+            """The list of models, which knows a key and a name for nothing."""
+            play = server.model(self.path, self.headers)
+            body = play.body or b""
+            self.send_response(play.status)
+            self.send_header("content-type", play.content_type)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["content-length"]))
             request = json.loads(raw)
             play = server.play(self.path, self.headers, request)
+            if play.hold:
+                self.rfile.read(1)
+            if play.hold or play.drop:
+                self.close_connection = True
+                return
             streamed = bool(request.get("stream")) and play.message is not None
             body = play.body if play.body is not None else _encode(play, streamed)
             self.send_response(play.status)

@@ -8,6 +8,7 @@ trial's score follows from the settings, so a scripted model can walk a path who
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -72,6 +73,7 @@ class ToyDesk:
     trials: list[Trial] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tried_out: list[Proposal] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
     calls_usd: float = 0.0
     calls_seconds: float = 0.0
 
@@ -103,13 +105,15 @@ class ToyDesk:
             raise ValueError(f"{path} is neither editable nor readable")
         return (self.workspace / path).read_text()
 
-    def check(self, proposal: Proposal) -> str | None:
+    def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
         for key in proposal.overrides:
             if key not in SPACE.defaults and key != "optimizer.beta1":
                 return f"{key}: no such key, or locked"
         complete = self.complete(proposal)
         if not proposal.edits and any(t.overrides == complete and t.outcome for t in self.trials):
             return "the same as an earlier trial"
+        if any((self.complete(other), other.edits) == (complete, proposal.edits) for other in beside):
+            return "the same as another proposal of this round"
         for edit in proposal.edits:
             if edit.path not in self.task.editable:
                 return f"{edit.path} is not editable"
