@@ -98,7 +98,7 @@ def values(given: argparse.Namespace, room: Room, client: Client) -> dict[str, A
 
 def proposal(given: argparse.Namespace) -> dict[str, Any]:
     """What the file says, and what the command line says over it."""
-    found = {"overrides": [], "edits": [], "category": "other", "expected_effect": "not said"}
+    found: dict[str, Any] = {"overrides": [], "edits": [], "category": "other", "expected_effect": "not said"}
     found |= read_json(given.file) if given.file else {}
     if isinstance(found["overrides"], dict):
         found["overrides"] = [{"key": key, "value": value} for key, value in found["overrides"].items()]

@@ -23,13 +23,15 @@ from agent.study import open_study
 from agent.tracking import WandbTracker, composed_config
 
 # what a client is told as it is; anything else is a fault of the lab's, and its traceback is in the log
-TOLD = (SearcherStopped, StudyFailed, SandboxUnavailable, ValueError, RuntimeError)
+TOLD = (StudyFailed, SandboxUnavailable, ValueError, RuntimeError)
 
 
 def sit(folder: Path) -> None:
     """`folder`: runs/<study>/requests/<id>/. Never raises for what a client asked."""
     try:
         reply = _done(from_json(Request, read(folder / "request.json")))
+    except SearcherStopped as error:
+        reply = Reply(str(error), fault=True)
     except TOLD as error:
         reply = Reply(str(error), fault=True)
         traceback.print_exc()
@@ -73,12 +75,11 @@ def _offer(loop: Loop, request: Request, chair: Chair) -> None:
         claimed=request.usage,
     )
     loop.desk.charge(usd, thought)
-    refused = [
-        (event["trial"], event["reason"])
-        for event in loop.ledger.events()
-        if event["event"] == external.REFUSED
-    ]
-    loop.searcher.offer(external.Request(request.given, request.client.by, request.route, refused))
+    events = loop.ledger.events()
+    refused = [(event["trial"], event["reason"]) for event in events if event["event"] == external.REFUSED]
+    loop.searcher.offer(
+        external.Request(request.given, request.client.by, request.route, request.usage, refused)
+    )
 
 
 def _turn(loop: Loop, asked: bool) -> Reply:

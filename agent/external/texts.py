@@ -6,16 +6,13 @@ The texts are the built-in researcher's own prompt, cut where its parts change a
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.codec import to_json
 from agent.external.chair import Chair
 from agent.external.visit import Visit
 from agent.ledger import StudyLedger
 from agent.records import Trial
-from agent.report import Campaign, load
-from agent.report.page import page
-from agent.report.summary import summary
 from agent.researcher.history import details, number
 from agent.researcher.memory import Memory
 from agent.researcher.program import Phase, Program, read_program
@@ -23,6 +20,9 @@ from agent.researcher.prompt import Prompt, Prompts
 from agent.researcher.rules import proposed
 from agent.researcher.settings import LLMSettings
 from agent.searchers.external import ARM, ROOT
+
+if TYPE_CHECKING:
+    from agent.report import Campaign
 
 Told = tuple[str, bool, dict[str, Any] | None]
 DOLLARS = {
@@ -74,11 +74,15 @@ def ended(visit: Visit, which: int) -> Told:
 
 def report(visit: Visit) -> Told:
     """The report's summary in Markdown."""
+    from agent.report.summary import summary  # a second of imports that only a report needs
+
     return summary(_campaign(visit)), False, None
 
 
 def report_page(visit: Visit) -> str:
     """The report as a self-contained page."""
+    from agent.report.page import page
+
     return page(_campaign(visit), f"made {datetime.now():%Y-%m-%d %H:%M}")
 
 
@@ -111,10 +115,9 @@ def standing(visit: Visit) -> dict[str, Any]:
 
 
 def dollars(ledger: StudyLedger) -> str:
-    """unknown, or as claimed where the client said of every call what it cost."""
-    calls = [event for event in ledger.events() if event["event"] == "external call"]
-    claimed = [call for call in calls if "usd" in call["claimed"]]
-    return "as claimed" if calls and len(claimed) == len(calls) else "unknown"
+    """unknown, or as claimed where the client said of every trial what it cost."""
+    asked = [trial.proposal for trial in ledger.trials() if trial.proposal.by]
+    return "as claimed" if asked and all(proposal.dollars_known for proposal in asked) else "unknown"
 
 
 def under_way(ledger: StudyLedger) -> str:
@@ -152,4 +155,6 @@ def _prompt(visit: Visit) -> Prompt:
 
 
 def _campaign(visit: Visit) -> Campaign:
+    from agent.report import load
+
     return load(visit.ledgers, [visit.study], visit.scale, visit.metric)

@@ -120,7 +120,8 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
         _hypothesis(trial),
         f"change: {change(trial)}",
         "all overrides: " + ", ".join(f"{key}={value_text(value)}" for key, value in trial.overrides.items()),
-        f"charged: {trial.charges.seconds:.0f} s, {trial.charges.usd:.4f} dollars",
+        f"charged: {trial.charges.seconds:.0f} s, "
+        + (f"{trial.charges.usd:.4f} dollars" if proposal.dollars_known else "dollars unknown"),
     ]
     if verdict:
         lines.append(

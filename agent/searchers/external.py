@@ -7,7 +7,7 @@ researcher is refused, in the same words; and what costs the built-in one a tria
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ class Refused(SearcherStopped):
 class Request:
     """One call of propose_trial.
 
-    given: its input. by: name and version of the client. route: mcp or shell. refused: the number of the trial
-    that was asked for and the reason, of every refusal so far.
+    given: its input. by: name and version of the client. route: mcp or shell. claimed: what it says that its
+    model used. refused: the number of the trial that was asked for and the reason, of every refusal so far.
     """
 
     given: Mapping[str, Any]
     by: str
     route: str
+    claimed: Mapping[str, Any] = field(default_factory=dict)
     refused: Sequence[tuple[int, str]] = ()
 
 
@@ -79,7 +80,7 @@ class External:
             "propose_trial", request.given
         )
         proposal = answer.accepted or self._refused(answer, request, next_number(history))
-        return replace(proposal, searcher=NAME, route=request.route, by=request.by)
+        return replace(proposal, searcher=NAME, route=request.route, by=request.by, claimed=request.claimed)
 
     def tell(self, trial: Trial) -> None:
         """Nothing to keep: the client reads the ledger."""
