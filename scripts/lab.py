@@ -46,11 +46,12 @@ TOOLS |= {"read": "read_file", "check": "check_proposal", "propose": "propose_tr
 TOOLS |= {"note": "write_scratchpad", "plan": "revise_plan"}
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(typed: Sequence[str] | None = None) -> int:
     """0 where the lab did what was asked, 1 with the reason where it did not."""
-    given = arguments().parse_args(words)
+    given = arguments().parse_args(typed)
     try:
-        room = Room(Settings(given.checkout.resolve(), tuple(getattr(given, "words", ()))), "shell")
+        words = (*given.setting, *getattr(given, "words", ()))
+        room = Room(Settings(given.checkout.resolve(), words), "shell")
         client = Client(given.name, f"shell {given.name}")
         if given.command != "start":
             room.chosen[client.seat] = given.study or only_study(room.settings)
@@ -149,6 +150,13 @@ def arguments() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="for programs")
     common.add_argument("--study", help="without it, the only external study")
     common.add_argument("--as", dest="name", default="person", help="who you are, for the ledger (person)")
+    common.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="ledger.url or runs, if not the usual",
+    )
     common.add_argument("--checkout", type=Path, default=ROOT, help="the checkout that holds the task")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="lab.py COMMAND …"

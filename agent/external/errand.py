@@ -36,6 +36,7 @@ class Request:
     """
 
     root: str
+    words: tuple[str, ...]
     study: str
     client: Client
     route: str

@@ -60,6 +60,8 @@ class Room:
                 tools.optional(own["input_schema"], given, name)
             if name in opening:
                 return opening[name](given, client)
+            if name not in (known := tools.names()):
+                raise ValueError(f"there is no tool {one_line(name, 60)!r}; there are {', '.join(known)}")
             visit = self.visit(client)
             chair = Chair(visit.ledger, self.now)
             if name not in tools.READING or _sits(chair, client):
@@ -88,7 +90,8 @@ class Room:
 
     def leave(self, seat: str) -> None:
         """A client has gone for good: its study is free at once."""
-        if study := self.chosen.pop(seat, None):
+        study = self.chosen.pop(seat, None)
+        if study in self.settings.ledgers.studies():
             Chair(self.settings.ledgers.study(study), self.now).leave(seat)
 
     def _start(self, given: Mapping[str, Any], client: Client) -> Waiting:
@@ -111,8 +114,9 @@ class Room:
         return _status(visit)
 
     def _errand(self, study: str, client: Client, **more: Any) -> Waiting:
-        root, folder = self.settings.root, self.settings.folder(study)
-        errand = Errand.start(folder, Request(str(root), study, client, self.route, **more))
+        settings = self.settings
+        request = Request(str(settings.root), settings.words, study, client, self.route, **more)
+        errand = Errand.start(settings.folder(study), request)
 
         def peek() -> Said | None:
             reply = errand.peek()

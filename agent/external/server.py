@@ -22,7 +22,7 @@ from agent.external.settings import Settings
 from agent.ledger import Owner
 from agent.researcher.hygiene import one_line
 from agent.researcher.memory import Memory
-from agent.researcher.program import read_program
+from agent.researcher.program import Program, read_program
 from agent.searchers.external import ROOT
 
 INSTRUCTIONS = (
@@ -60,7 +60,11 @@ class Service:
 
     def __post_init__(self) -> None:
         self.room = Room(self.settings, "mcp")
-        self.settings.config("unnamed")  # words that do not compose are better known now
+        self.program()  # words and a program that cannot be used are better known now
+
+    def program(self) -> Program:
+        """program.md as it is now. Raises ProgramError."""
+        return read_program(ROOT / str(self.settings.new.searcher.program))
 
     def server(self) -> Server[Any]:
         """The protocol's side."""
@@ -85,8 +89,7 @@ class Service:
     async def list_tools(
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        program = str(self.settings.config("unnamed").searcher.program)
-        found = tools.definitions(read_program(ROOT / program).categories)
+        found = tools.definitions(self.program().categories)
         return types.ListToolsResult(tools=[_tool(tool) for tool in found])
 
     async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
@@ -120,7 +123,7 @@ class Service:
 
     def _resource(self, uri: str, client: Client) -> str:
         if uri == "kento://program":
-            return read_program(ROOT / str(self.settings.config("unnamed").searcher.program)).text
+            return self.program().text
         visit = self.room.visit(client)
         if uri == "kento://scratchpad":
             return Memory(visit.folder).scratchpad()

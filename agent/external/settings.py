@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,12 @@ class Settings:
     @property
     def default(self) -> str:
         """The name of a study that is begun without one."""
-        plain = self._composed("unnamed", self.words)
-        return f"{NAME}-{plain.budget_name}-{plain.seed}"
+        return f"{NAME}-{self.new.budget_name}-{self.new.seed}"
+
+    @cached_property
+    def new(self) -> DictConfig:
+        """The settings of a study that is yet to be begun, but for its name. Raises CompositionError."""
+        return self._composed("unnamed", self.words)
 
     def config(self, study: str) -> DictConfig:
         """The settings of a study, as it was begun if it was. Raises SettingsError for a bad name."""
@@ -61,7 +65,7 @@ class Settings:
             check_name(study)
         except WorkspaceError as error:
             raise SettingsError(str(error)) from None
-        return self.root / str(self._composed(study, self.words).runs) / study
+        return self.root / _said(self.words, "runs") / study
 
     def keep(self, study: str) -> None:
         """Writes down the words that a study is begun with."""
@@ -74,7 +78,7 @@ class Settings:
     @cached_property
     def ledgers(self) -> Ledger:
         """The ledger of all studies."""
-        return open_ledger(self._composed("unnamed", self.words), self.root)
+        return open_ledger(self.new, self.root)
 
     def studies(self) -> list[str]:
         """The external studies in the ledger."""
@@ -95,7 +99,18 @@ class Settings:
 
 def _budget(words: tuple[str, ...]) -> str:
     """The name of the budget that the words choose; what `${hydra:runtime.choices.budget}` is to a sweep."""
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "sweep.yaml"))
-    standard = next(choice["budget"] for choice in defaults["defaults"] if "budget" in choice)
-    chosen = [word.partition("=")[2] for word in words if word.startswith("budget=")]
-    return chosen[-1] if chosen else str(standard)
+    defaults = _sweep()["defaults"]
+    standard = next(choice["budget"] for choice in defaults if "budget" in choice)
+    return _said(words, "budget", standard)
+
+
+def _said(words: tuple[str, ...], key: str, standard: str = "") -> str:
+    """A plain setting, without composing the config: that takes longer than most commands."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return chosen[-1] if chosen else standard or str(_sweep()[key])
+
+
+@cache
+def _sweep() -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "sweep.yaml"), resolve=False)
+    return dict(plain)

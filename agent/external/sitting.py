@@ -42,7 +42,7 @@ def sit(folder: Path) -> None:
 
 
 def _done(request: Request) -> Reply:
-    settings = Settings(Path(request.root))
+    settings = Settings(Path(request.root), request.words)
     with ExitStack() as stack:
         config = settings.config(request.study)
         loop = open_study(config, settings.root, stack)
@@ -51,6 +51,8 @@ def _done(request: Request) -> Reply:
             loop.observers = Observers([WandbTracker(config.tracker.project, loop.folder, settings_of)])
         chair = Chair(loop.ledger, time.time)
         chair.take(request.client, request.take_over)
+        if request.asked and (over := loop.over()):
+            return Reply(f"the study is over: {over}", fault=True)
         if request.asked:
             _offer(loop, request, chair)
         try:
@@ -91,8 +93,7 @@ def _turn(loop: Loop, asked: bool) -> Reply:
                 if loop.over():
                     next(steps, None)  # writes down why
                 return Reply(trial=trial.number)
-        over = f"the study is over: {loop.over()}"
-        return Reply(over, fault=asked)
+        return Reply(fault=asked, text=loop.over())
     except external.NothingAsked:
         return Reply()
     finally:

@@ -95,6 +95,11 @@ def definitions(categories: Sequence[str]) -> list[Schema]:
     return [*found, REPORT]
 
 
+def names() -> list[str]:
+    """The tools' names, which no program changes."""
+    return [tool["name"] for tool in definitions(["any"])]
+
+
 def _checking(propose: Schema) -> Schema:
     return {
         **propose,
