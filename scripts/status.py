@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.codec import to_json
+from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.ledger.holder import KEY as HOLDER
 from agent.live import left, title
@@ -83,6 +84,9 @@ def state(study: StudyLedger) -> str:
     if last["event"] in ("ended", "stopped"):
         reason = plain(str(last.get("reason", "")))
         return reason if reason.startswith(last["event"]) else f"{last['event']}: {reason}"
+    if study.spec.searcher == "external" and study.trials():
+        held = Chair(study, time.time).holding()
+        return f"waits for its researcher{f', {plain(held.client.by)}' if held else ''}"
     return "broken off; the same command resumes it" if study.trials() else "not begun"
 
 
@@ -123,7 +127,7 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
             figure(score_of(best), 5),
             gain(best, start),
             clock(spent.seconds),
-            f"{spent.usd:.2f}",
+            f"{spent.usd:.2f}" if all(trial.proposal.dollars_known for trial in trials) else "?",
             state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
         ]
         running = cells[-1].startswith("running")

@@ -90,7 +90,7 @@ class Service:
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         found = tools.definitions(self.program().categories)
-        return types.ListToolsResult(tools=[_tool(tool) for tool in found])
+        return types.ListToolsResult(tools=[described(tool) for tool in found])
 
     async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         given, client = dict(params.arguments or {}), self._client(context)
@@ -150,7 +150,7 @@ class Service:
         return Client(by, f"{self.owner} {session}".strip(), self.owner)
 
 
-def _tool(tool: dict[str, Any]) -> types.Tool:
+def described(tool: dict[str, Any]) -> types.Tool:
     hints = types.ToolAnnotations(
         read_only_hint=tool["name"] in tools.READING, destructive_hint=False, open_world_hint=False
     )

@@ -144,7 +144,9 @@ def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
         )
         facts.append(("decision", ", ".join(filter(None, [verdict.decision, *said]))))
     cost = f"{duration(trial.charges.seconds)}, {trial.charges.runs} runs"
-    return [*facts, ("charged", cost + (f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""))]
+    dollars = f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""
+    known = "" if trial.proposal.dollars_known else ", dollars unknown"
+    return [*facts, ("charged", cost + dollars + known)]
 
 
 def _changes(study: Study, trial: Trial, before: Trial) -> list[str]:

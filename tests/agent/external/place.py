@@ -22,7 +22,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from agent.external.settings import Settings
-from agent.ledger import StudyLedger
+from agent.ledger import Owner, StudyLedger
 from tests.fake_task.fixture import HERE, toy_repository
 
 LAB = Path(__file__).resolve().parents[3]
@@ -101,11 +101,10 @@ class Place:
     def workers(self, study: str) -> list[int]:
         """The processes that are at work on the study."""
         files = (self.root / "runs" / study / "requests").glob("*/worker")
-        return [
-            int(file.read_text().split(":")[1])
-            for file in files
-            if not (file.parent / "answer.json").exists()
+        owners = [
+            Owner.parse(file.read_text()) for file in files if not (file.parent / "answer.json").exists()
         ]
+        return [owner.pid for owner in owners if owner.alive()]
 
     def servers(self) -> list[int]:
         """The MCP servers of this place."""
