@@ -233,13 +233,18 @@ def entries_of(config: DictConfig) -> list[Entry]:
 
 
 def studies_of(config: DictConfig, ledger: Ledger) -> list[StudyLedger]:
-    """The studies that `studies` names, * and ? standing for anything; if it is empty, the campaign's.
+    """The studies that `studies` names; if it is empty, the campaign's. Raises CampaignError."""
+    return studies_named(list(config.studies) or [entry.name for entry in entries_of(config)], ledger)
 
-    Raises CampaignError for a name that is not there.
+
+def studies_named(names: Sequence[str], ledger: Ledger) -> list[StudyLedger]:
+    """The studies of these names, * and ? standing for anything, each once, in the names' order.
+
+    Raises CampaignError for a name that is not there, with those that are.
     """
-    names, known = list(config.studies) or [entry.name for entry in entries_of(config)], ledger.studies()
-    found = {name: [study for study in known if fnmatchcase(study, str(name))] for name in names}
-    if missing := [str(name) for name, studies in found.items() if not studies]:
+    known = ledger.studies()
+    found = {str(name): [study for study in known if fnmatchcase(study, str(name))] for name in names}
+    if missing := [name for name, studies in found.items() if not studies]:
         shown = ", ".join(known) or "none yet"
         raise CampaignError(f"no study {', '.join(missing)} in the ledger; there are: {shown}")
     return [ledger.study(name) for name in dict.fromkeys(s for studies in found.values() for s in studies)]

@@ -31,6 +31,8 @@ def to_json(record: Any, path: str = "record") -> Any:
     if is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_json(getattr(record, f.name), f"{path}.{f.name}") for f in fields(record)}
     if isinstance(record, Mapping):
+        if _all_floats(record) and all(isinstance(key, str) for key in record):
+            return dict(record)
         if wrong := [key for key in record if not isinstance(key, str)]:
             raise RecordError(f"{path}: the key {wrong[0]!r} is not a string; JSON objects have string keys")
         return {key: to_json(value, f"{path}.{key}") for key, value in record.items()}
@@ -90,6 +92,11 @@ def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _all_floats(data: Mapping[Any, Any]) -> bool:
+    """Whether there is nothing to convert: a curve's points, most of what a ledger holds, one by one."""
+    return all(type(value) is float and math.isfinite(value) for value in data.values())
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -112,6 +119,8 @@ def _decode(hint: Any, data: Any, path: str) -> Any:
         return tuple(_decode(inner[0], value, f"{path}[{index}]") for index, value in enumerate(data))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _require(isinstance(data, dict), path, data, "an object")
+        if inner[1] is float and _all_floats(data):
+            return dict(data)
         return {key: _decode(inner[1], value, f"{path}.{key}") for key, value in data.items()}
     if inner:
         return _decode_union(inner, data, path)

@@ -60,8 +60,12 @@ class Desk(Protocol):
     def stop(self) -> threading.Event:
         """Set when the study is to stop: whatever waits gives up at once."""
 
+    @property
+    def next_trial(self) -> int:
+        """The number that the next trial will have: interrupted ones had numbers, too."""
+
     def history(self) -> Sequence[Trial]:
-        """Every trial so far, the reference first, in order of number."""
+        """Every trial so far but interrupted ones, the reference first, in order of number."""
 
     def recipe(self) -> Trial:
         """The best so far; the reference before anything was kept."""
@@ -79,7 +83,7 @@ class Desk(Protocol):
         """
 
     def try_out(self, proposal: Proposal) -> str | None:
-        """Imports and one small step in the sandbox, at most 20 s: the traceback's end, or None if it
+        """Imports and one small step in the sandbox, at most 20 s and its start: the traceback's end, or None if it
         works. Raises SearcherUnavailable when it was stopped.
         """
 

@@ -22,7 +22,7 @@ Point = Mapping[str, float]
 
 
 class Workplace(Protocol):
-    """Where code stands that can be run: the candidate's, or for a moment the recipe's."""
+    """Where code stands that can be run: the candidate's, or for a moment the recipe's. One trial at a time."""
 
     @property
     def path(self) -> Path: ...
@@ -34,11 +34,15 @@ class Workplace(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a candidate is compared with: the trial that is the recipe, and all that was measured of it."""
+    """What a candidate is compared with: the trial that is the recipe, and all that was measured of it.
+
+    Candidates that run side by side share it: who needs it on a fresh seed first measures it, under the lock.
+    """
 
     number: int
     arguments: Sequence[str]
-    measurements: Sequence[Measurement]
+    measurements: list[Measurement]
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -48,21 +52,31 @@ class Record:
     note: Note
     charges: Charges = field(default_factory=Charges)
     measurements: list[Measurement] = field(default_factory=list)
-    # the recipe measured again on a fresh seed, charged to the trial that needed it
-    of_recipe: list[Measurement] = field(default_factory=list)
+    # recipes, by number, measured again on a fresh seed, charged to the trial that needed it
+    of_recipe: dict[int, list[Measurement]] = field(default_factory=dict)
     curve: list[Point] = field(default_factory=list)
     ended: Run | None = None
 
-    def add(self, run: Run, phase: str, of_recipe: bool = False) -> None:
+    def add(self, run: Run, phase: str, of_recipe: int | None = None) -> None:
         self.charges += Charges(run.seconds, run.train_seconds, 0.0, 1)
         if run.measurement is None:
             self.ended = run
+        elif of_recipe is None:
+            self.measurements.append(run.measurement)
         else:
-            (self.of_recipe if of_recipe else self.measurements).append(run.measurement)
-        if not of_recipe:
+            self.of_recipe.setdefault(of_recipe, []).append(run.measurement)
+        if of_recipe is None:
             fold = float(run.measurement.fold) if run.measurement else -1.0
             self.curve += [{"fold": fold, **point} for point in run.curve]
-        self.note(self.charges, None if of_recipe else run.measurement, phase)
+        self.note(self.charges, run.measurement if of_recipe is None else None, phase)
+
+    def spend(self, seconds: float) -> None:
+        """Charges what is no run: a check, say."""
+        self.charges += Charges(seconds)
+
+    def anew(self) -> None:
+        """Forgets what was measured of other code; what it cost stays charged."""
+        self.measurements, self.curve = [], []
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,36 @@ class Experiment:
         folder: Path,
         record: Record,
     ) -> tuple[Outcome, Verdict]:
-        """Runs the candidate, with re-runs of both on further seeds while the rule cannot tell."""
+        """Runs the candidate, with re-runs of both on further seeds while the rule cannot tell.
+
+        What `record` holds already was measured of this very configuration and code, and is not run again.
+        """
         workplace.candidate()
+        if not record.measurements:
+            ended = self._first_seed(workplace, arguments, recipe, noise, folder, record)
+            if ended is not None:
+                return ended
+        decision = self.acceptance.decide(record.measurements, recipe.measurements, noise)
+        reruns = 0
+        for seed in self.seeds[1:]:
+            if decision.action != "rerun":
+                break
+            if problem := self._again(workplace, arguments, recipe, seed, folder, record):
+                return problem, _not_kept(recipe, problem.reason)
+            reruns += 1
+            decision = self.acceptance.decide(record.measurements, recipe.measurements, noise)
+        return _completed(record), _verdict(decision, recipe, reruns)
+
+    def _first_seed(
+        self,
+        workplace: Workplace,
+        arguments: Sequence[str],
+        recipe: Recipe,
+        noise: Noise,
+        folder: Path,
+        record: Record,
+    ) -> tuple[Outcome, Verdict] | None:
+        """The candidate on the seed that every trial is run on; how it ended, where that ended the trial."""
         early = self.runner.task.early_folds
         for done in self._folds(workplace, arguments, self.seeds[0], folder, record):
             if record.ended:
@@ -104,36 +146,28 @@ class Experiment:
             hopeless = self.acceptance.hopeless(record.measurements, recipe.measurements, noise)
             if done == early < len(self.runner.task.folds) and hopeless:
                 return self._hopeless(record, recipe)
-        measured = list(recipe.measurements)
-        decision = self.acceptance.decide(record.measurements, measured, noise)
-        reruns = 0
-        for seed in self.seeds[1:]:
-            if decision.action != "rerun":
-                break
-            if problem := self._again(workplace, arguments, recipe, measured, seed, folder, record):
-                return problem, _not_kept(recipe, problem.reason)
-            reruns += 1
-            decision = self.acceptance.decide(record.measurements, measured, noise)
-        return _completed(record), _verdict(decision, recipe, reruns)
+        return None
 
     def _again(
         self,
         workplace: Workplace,
         arguments: Sequence[str],
         recipe: Recipe,
-        measured: list[Measurement],
         seed: int,
         folder: Path,
         record: Record,
     ) -> Outcome | None:
-        """Candidate, and recipe where it was not yet, on one more seed; the outcome if that ended the trial."""
-        if not any(item.seed == seed for item in measured):
-            workplace.recipe()
-            for _ in self._folds(workplace, recipe.arguments, seed, folder, record, of_recipe=True):
-                if record.ended:
-                    return replace(_failed(record), reason=f"the recipe's re-run: {record.ended.reason}")
-            measured += record.of_recipe[-len(self.runner.task.folds) :]
-            workplace.candidate()
+        """Candidate and recipe, where they were not yet, on one more seed; the outcome if that ended the trial."""
+        with recipe.lock:
+            if not any(item.seed == seed for item in recipe.measurements):
+                workplace.recipe()
+                for _ in self._folds(workplace, recipe.arguments, seed, folder, record, recipe.number):
+                    if record.ended:
+                        return replace(_failed(record), reason=f"the recipe's re-run: {record.ended.reason}")
+                recipe.measurements.extend(record.of_recipe[recipe.number][-len(self.runner.task.folds) :])
+                workplace.candidate()
+        if any(item.seed == seed for item in record.measurements):
+            return None
         for _ in self._folds(workplace, arguments, seed, folder, record):
             if record.ended:
                 return _failed(record)
@@ -146,12 +180,12 @@ class Experiment:
         seed: int,
         folder: Path,
         record: Record,
-        of_recipe: bool = False,
+        of_recipe: int | None = None,
     ) -> Iterator[int]:
         """Runs fold after fold; yields how many are done, also after the one that failed."""
         folds = self.runner.task.folds
         for done, fold in enumerate(folds, start=1):
-            name = f"{'recipe-' if of_recipe else ''}seed{seed}-fold{fold}"
+            name = f"{'' if of_recipe is None else 'recipe-'}seed{seed}-fold{fold}"
             run = self.runner.run(
                 workplace.path, arguments, seed=seed, fold=fold, folder=folder / name, stop=self.stop
             )

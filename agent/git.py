@@ -88,6 +88,18 @@ def _settings(settings: Mapping[str, str]) -> dict[str, str]:
     return pairs
 
 
+def admin_dir(common: Path, worktree: Path) -> Path | None:
+    """The repository's folder about a worktree, found by the path it records; None if there is none."""
+    for record in sorted((common / "worktrees").glob("*/gitdir")):
+        try:
+            text = record.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:  # another worktree is removed just now
+            continue
+        if text.strip() == str(worktree / ".git"):
+            return record.parent
+    return None
+
+
 def common_dir(repo: Path) -> Path:
     """The repository's own folder (`.git`), also where `repo` is itself a worktree. Raises GitError."""
     environment = Git(repo)._environment()

@@ -88,6 +88,9 @@ class LiveTable:
         self.running = tuple(item for item in self.running if item.row.number != trial.number)
         self._show(row_of(trial, recipe, self.best, reference_values(ledger)))
 
+    def paused(self, reason: str, seconds: float) -> None:
+        self._print(plain(f"paused for {seconds:.0f} s, uncharged: {reason}"))
+
     def ended(self, ledger: StudyLedger) -> None:
         self.running = ()
         if self.live is not None:

@@ -1,27 +1,34 @@
 """A study: searcher, ledger and experiment go in; ask, run, judge, decide, tell, until the budget is used.
 
-Every trial is in the ledger before its first run. After kill -9 at any moment `run` goes on: a trial that
-was under way is failed as interrupted and charged for what it used; its proposal is asked for again.
+With several workers the searcher is asked for as many trials at once, and they run side by side; see
+`agent.side_by_side`. Every trial is in the ledger before its first run. After kill -9 at any moment `run` goes
+on: a trial that was under way is failed as interrupted and charged for what it used; its proposal is asked for
+again.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent.bench import Bench
-from agent.codec import from_json, to_json
+from agent.codec import to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
 from agent.ledger import StudyLedger
-from agent.noise import Noise
+from agent.measured import interrupted, same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
+from agent.recovery import recover
 from agent.research_log import commit_message
+from agent.runner import Runner
 from agent.searchers.base import Searcher, SearcherUnavailable
+from agent.seats import Seat
+from agent.side_by_side import Candidate, run_side_by_side
 from agent.space import Space
 from agent.validation import Rejected, Validated, quoted, validate
 from agent.workdesk import WorkDesk
@@ -49,6 +56,14 @@ class Loop:
     # of a searcher that calls a model: what its calls cost
     desk: WorkDesk | None = None
     pause_seconds: float = 60.0
+    # one for each worker; where there are several, each has a worktree of its own
+    runners: Sequence[Runner] = ()
+    seats: Sequence[Seat] = ()
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.runners) > 1:
+            self.seats = [Seat(self.workspace, number) for number in range(len(self.runners))]
 
     def run(self) -> str:
         """Runs until the budget is used, the searcher has no more, or `stop` is set; returns why it ended.
@@ -69,7 +84,7 @@ class Loop:
         """
         self.ledger.claim(self.owner)
         try:
-            self._recover()
+            recover(self.ledger, self.workspace, self.owner)
             self.observers.started(self.ledger)
             if self.ledger.best() is None:
                 yield self._reference()
@@ -77,35 +92,43 @@ class Loop:
             self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
             return reason
         finally:
+            for seat in self.seats:
+                seat.remove()
             self._settle_rest()
             self.observers.ended(self.ledger)
             self.ledger.release(self.owner)
 
     def history(self) -> list[Trial]:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
-        return [trial for trial in self.ledger.trials() if not _interrupted(trial)]
+        return [trial for trial in self.ledger.trials() if not interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := self.over()):
+        while not (reason := self.over(history := self.history())):
             began = self.now()
             try:
-                proposal = self.searcher.ask(self.history())
+                proposals = self.searcher.ask_many(history, self._room(history))
             except SearcherUnavailable as error:
                 if not self.stop.is_set():
                     self.ledger.log("paused", reason=str(error), seconds=self.pause_seconds)
+                    self.observers.paused(str(error), self.pause_seconds)
                     self.stop.wait(self.pause_seconds)
                 yield None
                 continue
             thinking = self._thinking(self.now() - began)
-            if proposal is None:
+            if not proposals:
                 self.ledger.log("asked for the last time", charges=thinking)
                 self._settle(None)
                 return f"{self.searcher.name} has nothing more to propose"
-            trial = self._trial(proposal, thinking)
-            if not _interrupted(trial):
-                self.searcher.tell(trial)
-            yield trial
+            trials = self._batch(proposals, thinking)
+            for trial in trials:
+                if not interrupted(trial):
+                    self.searcher.tell(trial)
+            yield trials[-1]
         return reason
+
+    def _room(self, history: Sequence[Trial]) -> int:
+        """How many trials may begin now: one a worker, and no more than the budget has left."""
+        return min(len(self.runners) or 1, self.ledger.spec.budget.trials - _tried(history))
 
     def _thinking(self, seconds: float) -> Charges:
         """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
@@ -121,13 +144,12 @@ class Loop:
             self.ledger.log("asked without a trial", charges=self.desk.pending)
             self._settle(None)
 
-    def over(self) -> str:
+    def over(self, history: Sequence[Trial]) -> str:
         """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
         budget, spent = self.ledger.spec.budget, self.ledger.spent()
-        tried = sum(trial.proposal.route != "reference" for trial in self.history())
         if self.stop.is_set():
             return "stopped"
-        if tried >= budget.trials:
+        if _tried(history) >= budget.trials:
             return f"all {budget.trials} trials are used"
         if budget.study_seconds is not None and spent.seconds >= budget.study_seconds:
             return f"all {budget.study_seconds:g} seconds are used"
@@ -135,26 +157,41 @@ class Loop:
             return f"all ${budget.usd:g} are used"
         return ""
 
-    def _trial(self, proposal: Proposal, thinking: Charges) -> Trial:
-        """One proposal from the ledger's first line about it to its last."""
+    def _batch(self, proposals: Sequence[Proposal], thinking: Charges) -> list[Trial]:
+        """Proposals from the ledger's first line about them to its last; all are in it before one runs."""
         recipe = self.ledger.best()
         assert recipe is not None
+        share = Charges(thinking.seconds / len(proposals), usd=thinking.usd / len(proposals))
+        entered = [self._enter(proposal, recipe, share) for proposal in proposals]
+        self._settle(entered[0].trial.number)
+        finished = [self.finish(item.trial, recipe) for item in entered if item.trial.outcome]
+        finished += run_side_by_side(self, [item for item in entered if not item.trial.outcome], recipe)
+        return sorted(finished, key=lambda trial: trial.number)
+
+    def _enter(self, proposal: Proposal, recipe: Trial, thinking: Charges) -> Candidate:
+        """The proposal in the ledger, checked; with its outcome where nothing will run."""
         began = self.now()
-        checked = self._checked(proposal, recipe)
+        checked = self.checked(proposal, recipe)
         overrides = checked.overrides if isinstance(checked, Validated) else dict(proposal.overrides)
         number = self._start(proposal, overrides)
-        record = self._record(number, thinking + Charges(self.now() - began))
-        self._settle(number)
+        fingerprint = (
+            checked.fingerprint(self.workspace.code_hash()) if isinstance(checked, Validated) else ""
+        )
+        record = self._record(number, thinking + Charges(self.now() - began), fingerprint)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
         if isinstance(checked, Validated):
-            trial = self._experiment(trial, checked, recipe, record)
-        else:
-            trial = replace(trial, outcome=checked, verdict=Verdict("reverted", reason=checked.reason))
-        return self._finish(replace(trial, charges=record.charges), recipe)
+            self._keep_files(trial)
+            return Candidate(trial, checked.arguments, fingerprint, record)
+        verdict = Verdict("reverted", reason=checked.reason)
+        trial = replace(trial, outcome=checked, verdict=verdict, charges=record.charges)
+        return Candidate(trial, (), "", record)
 
-    def _checked(self, proposal: Proposal, recipe: Trial) -> Validated | Outcome:
-        """The configuration that would run, or why nothing will: rejected or a duplicate."""
+    def checked(self, proposal: Proposal, recipe: Trial, number: int | None = None) -> Validated | Outcome:
+        """The configuration that would run, or why nothing will: rejected, or a duplicate of another trial.
+
+        The workspace is left with the proposal's edits.
+        """
         base = recipe.overrides if proposal.base == "recipe" else {}
         try:
             if proposal.invalid:
@@ -164,36 +201,19 @@ class Loop:
             self.workspace.apply(proposal.edits)
         except (Rejected, EditError) as error:
             return Outcome("rejected", reason=str(error))
-        same = self._same(checked.fingerprint(self.workspace.code_hash()))
+        same = same_experiment(self.ledger, checked.fingerprint(self.workspace.code_hash()), number)
         if same is not None:
             return Outcome("duplicate", reason=f"the same configuration and code as trial {same}")
         return checked
 
-    def _same(self, fingerprint: str) -> int | None:
-        """The earlier trial that was this very experiment."""
-        for trial in self.history():
-            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
-                return trial.number
-        return None
-
-    def _experiment(self, trial: Trial, checked: Validated, recipe: Trial, record: Record) -> Trial:
-        fingerprint = checked.fingerprint(self.workspace.code_hash())
-        self.ledger.note(trial.number, fingerprint=fingerprint)
-        self._keep_files(trial)
-        outcome, verdict = self.experiment.trial(
-            Bench(self.workspace, trial.proposal.edits),
-            checked.arguments,
-            self._recipe(recipe),
-            self._noise(),
-            self.folder / f"{trial.number:04d}",
-            record,
-        )
-        return replace(trial, outcome=outcome, verdict=verdict)
-
-    def _finish(self, trial: Trial, recipe: Trial) -> Trial:
+    def finish(self, trial: Trial, recipe: Trial) -> Trial:
         """Commits what is kept, removes what is not, and ends the trial in the ledger."""
         assert trial.verdict is not None
-        if trial.verdict.decision == "kept":
+        with self._lock:
+            return self._end(trial, recipe)
+
+    def _end(self, trial: Trial, recipe: Trial) -> Trial:
+        if trial.verdict and trial.verdict.decision == "kept":
             # the verdict is noted first: a kill between commit and finish must not lose it
             self.ledger.note(trial.number, decided=to_json(replace(trial, commit="")))
             self._commit(trial, recipe)
@@ -215,8 +235,7 @@ class Loop:
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
         number = self._start(proposal, {})
-        self.ledger.note(number, fingerprint=checked.fingerprint(self.workspace.code_hash()))
-        record = self._record(number, Charges())
+        record = self._record(number, Charges(), checked.fingerprint(self.workspace.code_hash()))
         trial = Trial(number, proposal, {}, commit=self.workspace.head())
         self.observers.trial_started(trial)
         folder = self.folder / f"{number:04d}"
@@ -224,68 +243,31 @@ class Loop:
         ran = outcome.status == "completed"
         verdict = Verdict("reference" if ran else "reverted", reason=outcome.reason)
         trial = replace(trial, outcome=outcome, verdict=verdict, charges=record.charges)
-        self._finish(trial, trial)
+        self.finish(trial, trial)
         if not ran and not self.stop.is_set():
             raise StudyFailed(
                 f"the reference did not run: {outcome.status}: {outcome.reason}\n{outcome.log_tail[-2000:]}"
             )
         return trial
 
-    def _recipe(self, recipe: Trial) -> Recipe:
+    def recipe(self, recipe: Trial, known: Sequence[Measurement]) -> Recipe:
         """The recipe with everything that was ever measured of it, re-runs of later trials included."""
-        assert recipe.outcome is not None
-        measured = [*recipe.outcome.measurements, *self._again_measured(recipe.number)]
         base = self.workspace.task.base
-        return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), measured)
+        return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), list(known))
 
-    def _again_measured(self, number: int) -> list[Measurement]:
-        found: list[Measurement] = []
-        for trial in self.ledger.trials():
-            again = self.ledger.progress(trial.number).get("of_recipe")
-            if again and again["number"] == number:
-                found += [from_json(Measurement, item) for item in again["measurements"]]
-        return found
-
-    def _noise(self) -> Noise:
-        """The noise floor from every configuration that was measured on more than one seed."""
-        trials = [trial for trial in self.history() if trial.outcome and trial.outcome.measurements]
-        groups = [
-            [*trial.outcome.measurements, *self._again_measured(trial.number)]
-            for trial in trials
-            if trial.outcome
-        ]
-        return self.experiment.acceptance.noise(groups)
-
-    def _record(self, number: int, charges: Charges) -> Record:
-        recipe = self.ledger.best()
-
+    def _record(self, number: int, charges: Charges, fingerprint: str) -> Record:
         def note(charges: Charges, measurement: Measurement | None, phase: str) -> None:
-            more = {}
-            if record.of_recipe and recipe is not None:
-                more["of_recipe"] = {"number": recipe.number, "measurements": record.of_recipe}
-            self.ledger.note(number, charges=charges, measurement=measurement, phase=phase, **more)
-            self.ledger.heartbeat(self.owner)
-            self.observers.progress(number, phase)
+            again = [{"number": of, "measurements": found} for of, found in record.of_recipe.items()]
+            more: dict[str, Any] = {"of_recipe": again} if again else {}
+            with self._lock:
+                self.ledger.note(number, charges=charges, measurement=measurement, phase=phase, **more)
+                self.ledger.heartbeat(self.owner)
+                self.observers.progress(number, phase)
 
         record = Record(note, charges)
-        self.ledger.note(number, charges=charges, phase="started")
+        known: dict[str, Any] = {"fingerprint": fingerprint} if fingerprint else {}
+        self.ledger.note(number, charges=charges, phase="started", **known)
         return record
-
-    def _recover(self) -> None:
-        """Ends what a killed process left: kept if its commit is there, interrupted and charged otherwise."""
-        for trial in self.ledger.unfinished():
-            decided = self.ledger.progress(trial.number).get("decided")
-            committed = [
-                entry["commit"]
-                for entry in self.workspace.log()
-                if entry.get("Lab-Trial") == str(trial.number)
-            ]
-            if decided and committed:
-                self.ledger.finish(replace(from_json(Trial, decided), commit=committed[0]))
-            else:
-                self.ledger.fail_stale(trial.number, "the study's process ended during this trial")
-        if self.ledger.trials():
-            self.ledger.log("resumed", owner=self.owner)
 
     def _start(self, proposal: Proposal, overrides: Mapping[str, Value]) -> int:
         """The trial's first line in the ledger, its params as Optuna's dashboard shows them."""
@@ -306,5 +288,6 @@ class Loop:
             (folder / "edits.diff").write_text(self.workspace.diff(), encoding="utf-8")
 
 
-def _interrupted(trial: Trial) -> bool:
-    return trial.outcome is not None and trial.outcome.status == "interrupted"
+def _tried(history: Sequence[Trial]) -> int:
+    """How many trials are used; the reference is not counted as one."""
+    return sum(trial.proposal.route != "reference" for trial in history)

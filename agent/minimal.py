@@ -31,7 +31,6 @@ def offer(
     with Workspace.create(bench.room.task, study, bench.room.runs, base=removal.commit) as workspace:
         workspace.write(removal.files)
         commit = workspace.commit(message, removal.overrides)
-        workspace.remove_worktree()
     shutil.rmtree(bench.room.runs / study)
     return workspace.branch, commit
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.ledger import StudyLedger
 from agent.records import Trial
@@ -28,6 +28,14 @@ class Observer(Protocol):
         """The loop stops: the budget is used, it was interrupted, or something failed."""
 
 
+@runtime_checkable
+class Patient(Protocol):
+    """An observer that also hears of pauses."""
+
+    def paused(self, reason: str, seconds: float) -> None:
+        """The searcher cannot be reached; it is asked again after so many seconds, which nobody is charged."""
+
+
 class Observers:
     """Several observers as one."""
 
@@ -49,6 +57,11 @@ class Observers:
     def trial_finished(self, trial: Trial, ledger: StudyLedger) -> None:
         for observer in self.all:
             observer.trial_finished(trial, ledger)
+
+    def paused(self, reason: str, seconds: float) -> None:
+        for observer in self.all:
+            if isinstance(observer, Patient):
+                observer.paused(reason, seconds)
 
     def ended(self, ledger: StudyLedger) -> None:
         for observer in self.all:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from agent.records import Outcome, Trial, Value, Verdict
 
 WIDTH = 72
+UNCHANGED = "as in the reference"
 
 
 def commit_message(
@@ -37,10 +38,10 @@ def commit_message(
 def changes(trial: Trial, before: Trial, defaults: Mapping[str, Value]) -> list[str]:
     """`key: old -> new` for every override that differs from the recipe before."""
     keys = sorted({*trial.overrides, *before.overrides})
-    values = (
-        (key, before.overrides.get(key, defaults.get(key)), trial.overrides.get(key, defaults.get(key)))
-        for key in keys
-    )
+    # of a key outside the space the reference's value is not known here
+    before_all = {**dict.fromkeys(keys, UNCHANGED), **defaults, **before.overrides}
+    after_all = {**dict.fromkeys(keys, UNCHANGED), **defaults, **trial.overrides}
+    values = ((key, before_all[key], after_all[key]) for key in keys)
     return [f"{key}: {_show(old)} -> {_show(new)}" for key, old, new in values if old != new]
 
 

@@ -132,6 +132,7 @@ class Bench:
             budget=replace(budget, seconds=budget.seconds * factor),
             sealed=self._sealed if sealed is None else {fold: sealed},
             environment=self.room.environment,
+            notice=lambda text: self.ledger.log("notice", text=text),
         )
         folder = self.folder / name
         run = runner.run(code, arguments, seed=seed, fold=fold, folder=folder, stop=self.room.stop)

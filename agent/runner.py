@@ -69,6 +69,7 @@ class Runner:
     """Starts the task's command in a sandbox under the budget, and scores what it leaves behind.
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
+    notice: told what people should know of a run, though it is no part of its outcome.
     """
 
     task: Task
@@ -78,6 +79,7 @@ class Runner:
     sealed: Mapping[int, Sealed]
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
+    notice: Callable[[str], None] = lambda text: None
 
     def run(
         self,
@@ -108,7 +110,10 @@ class Runner:
             limits=self.limits(seconds * self.budget.wall_factor + self.budget.setup_seconds),
             log_path=folder / "log.txt",
             stop=stop,
+            preload=self.task.preload,
         )
+        if finished.cold:
+            self.notice(f"a run was started cold: {finished.cold}")
         return self._outcome(finished, run_dir, code, seed, fold, began)
 
     def _command(self) -> list[str]:

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import from_config
 from agent.composition import composed
+from agent.executors.base import Executor
+from agent.executors.local import thread_environment
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudySpec
 from agent.loop import Loop
@@ -46,6 +48,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    stack.callback(sandbox.close)
+    executor: Executor = instantiate(config.executor)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
@@ -65,24 +69,29 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
             f"branch lab/{plain['study']} exists, but the ledger {config.ledger.url} knows no such study: "
             "take another name (study=…), give that study's ledger.url, or delete the branch"
         )
-    ledger = studies.study(plain["study"], create=spec_of(plain, task, space, budget, sandbox, llm))
-    enter = Workspace.open if has_branch else Workspace.create
-    workspace = stack.enter_context(enter(task, plain["study"], runs))
-    stop = threading.Event()
-    runner = Runner(
+    alone = Runner(
         task=task,
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
         sealed=seal(task, root / plain["vault"]),
-        environment=run_environment(plain["executor"]["threads"]),
+        environment=run_environment(None),
+        notice=lambda text: ledger.log("notice", text=text),
     )
+    runners = executor.runners(alone, stack)
+    if task.preload:
+        sandbox.prepare(task.preload, runners[0].environment)
+    spec = spec_of(plain, task, space, budget, sandbox, llm)
+    ledger = studies.study(plain["study"], create=spec)
+    enter = Workspace.open if has_branch else Workspace.create
+    workspace = stack.enter_context(enter(task, plain["study"], runs))
+    stop = threading.Event()
     seeds = plain["training_seeds"]
     desk = WorkDesk(
         ledger,
         workspace,
         space,
-        runner,
+        runners[0],
         runs / plain["study"],
         plain["task_description"],
         seeds[0],
@@ -99,12 +108,13 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         ledger=ledger,
         searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
         space=space,
-        experiment=Experiment(runner, acceptance, seeds, stop),
+        experiment=Experiment(runners[0], acceptance, seeds, stop),
         workspace=workspace,
         folder=runs / plain["study"],
         owner=str(Owner.here()),
         observers=Observers(observers),
         stop=stop,
+        runners=runners,
         desk=desk if "desk" in wanted else None,
     )
 
@@ -154,10 +164,8 @@ def seal(task: Task, vault: Path) -> dict[int, Sealed]:
 
 def run_environment(threads: int | None) -> dict[str, str]:
     """All that a sandboxed run sees of the environment: threads, and no attempt to reach a network."""
-    count = str(threads or len(os.sched_getaffinity(0)))
     return {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
+        **thread_environment(threads or len(os.sched_getaffinity(0))),
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "disabled",
         "PYTHONUNBUFFERED": "1",

@@ -16,11 +16,14 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
+from agent.sandbox import Preload
+
 Direction = Literal["minimize", "maximize"]
 Scale = Literal["log", "linear"]
 ROLES = ("check", "judge", "seal", "seal_test")
 RUN_FIELDS = ("run_dir", "seed", "fold", "seconds", "sealed")
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 OVERRIDE = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)")
 
 
@@ -78,6 +81,7 @@ class Task:
     seal_test(config, out_root): (folder to mount, key) of the final training: everything to learn from, the
     test set to embed; called again it gives what is there.
     judge(embeddings, key): metrics, `metric` among them; raises ValueError with a reason.
+    preload: what a run's process may have imported before the task's program begins: libraries, nothing of the task's.
     longer: keys of whole numbers (steps, say) that are multiplied where a recipe gets a multiple of the budget.
     """
 
@@ -106,6 +110,7 @@ class Task:
     seal: str
     seal_test: str
     longer: tuple[str, ...]
+    preload: Preload | None
 
     @classmethod
     def load(cls, path: Path, root: Path) -> Task:
@@ -139,6 +144,7 @@ class Task:
             editable=_editable(reader.section("editable")),
             groups=_groups(reader.section("groups")),
             recipe=_recipe(reader.section("recipe")),
+            preload=_preload(reader.section("preload")) if reader.values.get("preload") is not None else None,
             package=_package(reader.section("package")),
             **{name: reader.text(name, pattern=DOTTED) for name in ROLES},
             **{name: reader.text(name) for name in ("name", "config_path", "config_name", "metric")},
@@ -155,6 +161,11 @@ class Task:
             ) from None
         if self.editable.holds(self.recipe.file):
             raise TaskError(f"{where}: recipe.file={self.recipe.file}: must not be editable")
+        for module in self.preload.modules if self.preload else ():
+            if module.partition(".")[0] == self.package.name:
+                raise TaskError(
+                    f"{where}: preload.modules: {module} is the task's own, which proposals may edit"
+                )
         if self.early_folds > len(self.folds):
             raise TaskError(f"{where}: early_folds={self.early_folds}: there are {len(self.folds)} folds")
 
@@ -285,6 +296,11 @@ def _groups(reader: _Reader) -> dict[str, tuple[str, ...]]:
 def _recipe(reader: _Reader) -> Recipe:
     reader.refuse_unknown(("file", "select"))
     return Recipe(reader.text("file", relative=True), reader.text("select", pattern=OVERRIDE))
+
+
+def _preload(reader: _Reader) -> Preload:
+    reader.refuse_unknown(("modules", "hidden"))
+    return Preload(reader.texts("modules", pattern=MODULE), reader.texts("hidden", pattern=MODULE))
 
 
 def _package(reader: _Reader) -> Package:

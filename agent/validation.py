@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.composition import CompositionError, composed, config_hash, leaves, reference_leaves
+from agent.composition import CompositionError, config_hash, laid_over, leaves, reference_leaves
 from agent.records import Value
 from agent.space import Space
 from agent.task import Task
@@ -76,7 +76,7 @@ def validate(
 def _compose(task: Task, full: Mapping[str, Value]) -> Validated:
     arguments = tuple(f"{key}={quoted(value)}" for key, value in sorted(full.items()))
     try:
-        config = composed(task, arguments)
+        config = laid_over(task, arguments)
         flat = leaves(config)
         _same(task, full, flat)
         task.function("check")(config)

@@ -99,7 +99,7 @@ class RunFolder:
             config=dict(config),
             tags=list(tags),
             mode="offline",
-            settings=_quiet(),
+            settings=quiet(),
         )
         try:
             for axis in dict.fromkeys(axes.values()):
@@ -200,7 +200,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _quiet() -> Any:
+def quiet() -> Any:
     import wandb
 
     return wandb.Settings(

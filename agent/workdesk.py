@@ -13,6 +13,7 @@ from agent.codec import from_json
 from agent.desk import TaskView
 from agent.edits import EditError, read_file
 from agent.ledger import StudyLedger
+from agent.measured import same_experiment
 from agent.records import Budget, Charges, Proposal, Trial
 from agent.runner import Runner
 from agent.searchers.base import SearcherUnavailable
@@ -23,7 +24,7 @@ from agent.workspace import Workspace
 # events that say what asking for a trial has cost, and the one that says that it is charged now
 TRIED, SETTLED = "code tried out", "calls settled"
 CALLS = ("llm call", "llm trouble", "external call", TRIED)
-TRY_OUT_SECONDS = 20.0
+TRY_OUT_SECONDS = 20.0  # for the steps, and as many for the start
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000
 
@@ -74,6 +75,10 @@ class WorkDesk:
             description=self.description,
         )
 
+    @property
+    def next_trial(self) -> int:
+        return len(self.ledger.trials())
+
     def history(self) -> Sequence[Trial]:
         return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
 
@@ -99,9 +104,9 @@ class WorkDesk:
         if isinstance(checked, str):
             return checked
         fingerprint = self._fingerprint(checked)
-        for trial in self.history():
-            if self.ledger.progress(trial.number).get("fingerprint") == fingerprint:
-                return f"the same configuration and code as trial {trial.number}"
+        same = same_experiment(self.ledger, fingerprint)
+        if same is not None:
+            return f"the same configuration and code as trial {same}"
         for other in map(self._applied, beside):
             if isinstance(other, Validated) and self._fingerprint(other) == fingerprint:
                 return "the same configuration and code as another proposal of this round"

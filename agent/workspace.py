@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from omegaconf import OmegaConf
-
 from agent.edits import edited
-from agent.git import Git, GitError, common_dir
+from agent.git import Git, GitError, admin_dir, common_dir
+from agent.recipe_file import recipe_text
 from agent.records import Edit, Value
 from agent.task import Task
 
@@ -48,6 +47,7 @@ class Workspace:
         self._lock = lock
         self._repo = Git(common_dir(task.root), keep=lock)
         self._touched: set[str] = set()
+        self._editable: list[str] | None = None
 
     @classmethod
     def create(cls, task: Task, study: str, root: Path, base: str = "HEAD") -> Workspace:
@@ -73,6 +73,7 @@ class Workspace:
             commit = self.head()
             if not commit:
                 raise WorkspaceError(f"there is no branch {self.branch}; start the study anew")
+            self._require_free()
             self._remove_stale_locks()
             if self._admin() is None or not self._usable():
                 self._rebuild(commit)
@@ -108,8 +109,9 @@ class Workspace:
             (self.path / path).write_bytes(content)
 
     def remove_worktree(self) -> None:
-        """Gives the branch back to its user: git checks out a branch in one worktree only."""
-        self._repo("worktree", "remove", "--force", str(self.path))
+        """The branch stays, and `open` makes the worktree anew."""
+        if self._admin() is not None:
+            self._discard()
 
     def commit(self, message: str, recipe: Mapping[str, Value]) -> str:
         """Makes the worktree, with `recipe` as all its overrides, the branch's head. Returns the commit."""
@@ -128,7 +130,10 @@ class Workspace:
     def revert(self) -> None:
         """Leaves the worktree exactly as the branch's head, with nothing beside it."""
         git = self._git()
-        git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+        assert git.admin is not None
+        head = git.admin / "HEAD"
+        if not head.is_file() or head.read_bytes() != f"ref: refs/heads/{self.branch}\n".encode():
+            git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
         git("reset", "--hard", "--quiet", self.branch)
         git("clean", "-ffdxq")
         self._touched.clear()
@@ -142,9 +147,11 @@ class Workspace:
         return digest.hexdigest()
 
     def editable_files(self) -> list[str]:
-        """Paths that a proposal may edit, relative to the worktree."""
-        tracked = self._git()("ls-files", "-z").split("\0")
-        return sorted(path for path in tracked if path and self.task.editable.holds(path))
+        """Paths that a proposal may edit, relative to the worktree; the same throughout a study."""
+        if self._editable is None:
+            tracked = self._git()("ls-files", "-z").split("\0")
+            self._editable = sorted(path for path in tracked if path and self.task.editable.holds(path))
+        return self._editable
 
     def diff(self) -> str:
         """What `apply` changed since the branch's head, as a unified diff."""
@@ -173,8 +180,21 @@ class Workspace:
                 entries.append({"commit": commit, "subject": subject, **found})
         return entries
 
+    def beside(self, path: Path, commit: str) -> Git:
+        """Git for a further worktree of the study at `path`, made anew at `commit`, on no branch."""
+        self.remove_beside(path)
+        self._repo("worktree", "add", "--quiet", "--detach", str(path), commit)
+        return Git(self._repo.common, path, admin_dir(self._repo.common, path), self._lock)
+
+    def remove_beside(self, path: Path) -> None:
+        """Removes such a worktree, whatever a killed process has left of it."""
+        admin = admin_dir(self._repo.common, path)
+        shutil.rmtree(path, ignore_errors=True)
+        if admin is not None:
+            shutil.rmtree(admin)
+
     def close(self) -> None:
-        """Lets another process open the study; the worktree stays."""
+        """Lets another process open the study; the worktree stays, and holds the branch."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -185,7 +205,12 @@ class Workspace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        """Closes, and gives the branch back to its user: git checks out a branch in one worktree only."""
+        try:
+            if self._lock >= 0:
+                self.remove_worktree()
+        finally:
+            self.close()
 
     def _git(self) -> Git:
         admin = self._admin()
@@ -194,11 +219,18 @@ class Workspace:
         return Git(self._repo.common, self.path, admin, self._lock)
 
     def _admin(self) -> Path | None:
-        """The repository's folder about our worktree, found by the path it records."""
-        for record in sorted((self._repo.common / "worktrees").glob("*/gitdir")):
-            if record.read_text(encoding="utf-8", errors="replace").strip() == str(self.path / ".git"):
-                return record.parent
-        return None
+        return admin_dir(self._repo.common, self.path)
+
+    def _require_free(self) -> None:
+        """A commit would move the branch under a person who has checked it out."""
+        for entry in self._repo("worktree", "list", "--porcelain").split("\n\n"):
+            lines = entry.splitlines()
+            if f"branch refs/heads/{self.branch}" in lines and lines[0] != f"worktree {self.path}":
+                where = lines[0].removeprefix("worktree ")
+                raise WorkspaceError(
+                    f"branch {self.branch} is checked out in {where}, and the study would commit to it: "
+                    f"git -C {where} checkout - (or another branch), then resume"
+                )
 
     def _usable(self) -> bool:
         """The worktree is there and git can read it."""
@@ -235,23 +267,6 @@ class Workspace:
         locks += [admin / name for name in ("index.lock", "HEAD.lock")] if admin else []
         for lock in locks:
             lock.unlink(missing_ok=True)
-
-
-def recipe_text(task: Task, recipe: Mapping[str, Value]) -> str:
-    """The overrides as a config file that `task.recipe.select` lays over the reference."""
-    command = " ".join([*task.command, *task.base, task.recipe.select])
-    groups = [{f"override /{key}": recipe[key]} for key in sorted(recipe) if key in task.groups]
-    nested: dict[str, object] = {"defaults": [*groups, "_self_"]} if groups else {}
-    for key in sorted(recipe):
-        if key not in task.groups:
-            *sections, name = key.split(".")
-            node = nested
-            for section in sections:
-                node = node.setdefault(section, {})  # type: ignore[assignment]
-            node[name] = recipe[key]
-    # OmegaConf quotes text that its own loader would take for a number ("1e5"); PyYAML does not
-    body = OmegaConf.to_yaml(OmegaConf.create(nested)) if nested else ""
-    return f"# @package _global_\n# Written by the lab. {command}\n{body}"
 
 
 def check_name(study: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
+from scipy import stats
 
 Ratios = Mapping[str, float]
+CONFIDENCE = 0.95
 ALLOWED_LOSS = 0.10
 
 
@@ -20,9 +23,20 @@ class Figure:
     name: str
     value: str
     against: str = ""
-    ratio: float | None = None
+    ratios: Sequence[float] = ()
     goal: str = ""
     key: str | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the paired ratios."""
+        return statistics.median(self.ratios) if self.ratios else None
+
+    @property
+    def at_most(self) -> float:
+        """What the median of more such ratios hardly exceeds: on a busy machine they scatter, and only what lies
+        below this bound is known to be lost."""
+        return upper_bound(self.ratios)
 
 
 def table(figures: list[Figure], title: str) -> Table:
@@ -32,8 +46,31 @@ def table(figures: list[Figure], title: str) -> Table:
         shown.add_column(heading, justify="right")
     for figure in figures:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        if len(figure.ratios) > 1:
+            ratio += f" ({lower_bound(figure.ratios):.2f} to {figure.at_most:.2f})"
         shown.add_row(figure.name, figure.value, figure.against, ratio, figure.goal)
     return shown
+
+
+def upper_bound(values: Sequence[float]) -> float:
+    """The smallest order statistic that exceeds the median with CONFIDENCE; the largest where there are too few."""
+    count = len(values)
+    place = int(stats.binom.ppf(CONFIDENCE, count, 0.5))
+    return sorted(values)[min(place, count - 1)]
+
+
+def lower_bound(values: Sequence[float]) -> float:
+    return -upper_bound([-value for value in values])
+
+
+def bounds_of(figures: list[Figure]) -> dict[str, float]:
+    """What --check compares: the most that each ratio may be."""
+    return {figure.key: figure.at_most for figure in figures if figure.key and figure.ratios}
+
+
+def paired(ours: Sequence[float], others: Sequence[float]) -> list[float]:
+    """How many times as long the others took, turn by turn."""
+    return [other / own for own, other in zip(ours, others, strict=True)]
 
 
 def ratios_of(figures: list[Figure]) -> dict[str, float]:
@@ -58,13 +95,13 @@ def record(file: Path, machine: str, ratios: Ratios) -> None:
 
 
 def losses(measured: Ratios, known: Ratios) -> list[str]:
-    """A line for each recorded ratio that is missing now or has lost more than a tenth."""
+    """A line for each recorded ratio that is missing now or has lost more than a tenth, by the bound measured."""
     lines = []
     for key, before in known.items():
         if key not in measured:
             lines.append(f"{key}: recorded as {before:.2f}, not measured now")
         elif measured[key] < (1 - ALLOWED_LOSS) * before:
             lines.append(
-                f"{key}: {measured[key]:.2f}, recorded as {before:.2f}: {measured[key] / before - 1:.0%}"
+                f"{key}: at most {measured[key]:.2f}, recorded as {before:.2f}: {measured[key] / before - 1:.0%}"
             )
     return lines

@@ -1,6 +1,6 @@
-"""train.py's own loop and a bare one on the same steps: a workload goes in, seconds of each lap come out.
+"""train.py's own loop and its rivals on the same steps: a workload goes in, seconds of each lap come out.
 
-Both run in one process and take turns every few steps, so that what else happens on the machine hits both.
+All run in one process and take turns every few steps, so that what else happens on the machine hits them alike.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from eclip import lean_lightning  # noqa: F401  # isort: skip
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as L
 import torch
@@ -22,8 +22,9 @@ from torch import Tensor
 from bench.workload import Workload
 from eclip.config import Settings
 from eclip.data.datamodule import StepBatches
+from eclip.launch import on_gpu
 from eclip.lightning_module import ECLIPModule
-from eclip.training import build_module, half_precision, on_gpu, train_fold
+from eclip.training import build_module, half_precision, train_fold
 
 Seconds = list[float]
 
@@ -37,6 +38,16 @@ def settled(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+class Rival(Protocol):
+    """A loop that is timed against train.py's: `load` is free, `run` is a lap."""
+
+    device: torch.device
+
+    def load(self, steps: range) -> None: ...
+
+    def run(self) -> None: ...
 
 
 class BareLoop:
@@ -84,15 +95,16 @@ def autocast(device: torch.device, half: bool) -> contextlib.AbstractContextMana
 
 
 class Turns(L.Callback):
-    """Times laps of the Trainer's loop; after each, the rival runs the same steps. The first lap is warm-up."""
+    """Times laps of the Trainer's loop; after each, every rival runs one. The first laps are warm-up."""
 
-    def __init__(self, rival: BareLoop, lap: int, laps: int) -> None:
-        self.rival, self.lap, self.laps = rival, lap, laps
+    def __init__(self, rivals: Sequence[Rival], lap: int, laps: int) -> None:
+        self.rivals, self.lap, self.laps = rivals, lap, laps
+        self.device = rivals[0].device
         self.trainer_seconds: Seconds = []
-        self.rival_seconds: Seconds = []
+        self.rival_seconds: list[Seconds] = [[] for _ in rivals]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._since = settled(self.rival.device)
+        self._since = settled(self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -100,12 +112,13 @@ class Turns(L.Callback):
         done = trainer.global_step
         if done % self.lap:
             return
-        self.trainer_seconds.append(settled(self.rival.device) - self._since)
-        self.rival.load(range(done - self.lap, done))
-        self.rival_seconds.append(timed(self.rival.run, self.rival.device))
+        self.trainer_seconds.append(settled(self.device) - self._since)
+        for rival, seconds in zip(self.rivals, self.rival_seconds, strict=True):
+            rival.load(range(done - self.lap, done))
+            seconds.append(timed(rival.run, self.device))
         if len(self.trainer_seconds) > self.laps:
             trainer.should_stop = True
-        self._since = settled(self.rival.device)
+        self._since = settled(self.device)
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
@@ -114,11 +127,13 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
     return settled(device) - began
 
 
-def train_in_turns(workload: Workload, lap: int, laps: int) -> tuple[Seconds, Seconds]:
-    """Seconds of `laps` laps of `lap` steps each: (train_fold with Lightning, callbacks and bar; bare loop)."""
+def train_in_turns(
+    workload: Workload, rivals: Sequence[Rival], lap: int, laps: int
+) -> tuple[Seconds, list[Seconds]]:
+    """Seconds of `laps` laps of `lap` steps each: (train_fold with Lightning, callbacks and bar; each rival)."""
     module: ECLIPModule = build_module(workload.settings, workload.data, None)
-    turns = Turns(BareLoop(workload), lap, laps)
+    turns = Turns(rivals, lap, laps)
     with tempfile.TemporaryDirectory() as folder:
         console = Console(stderr=True)
         train_fold(module, workload.settings, workload.data, Path(folder), console, callbacks=[turns])
-    return turns.trainer_seconds[1:], turns.rival_seconds[1:]
+    return turns.trainer_seconds[1:], [seconds[1:] for seconds in turns.rival_seconds]

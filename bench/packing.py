@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from bench.workload import Workload
 from eclip.data.images import decode
 from eclip.data.pack import build_pack
+
+PRINTS = 600
 
 
 def pack_rate(workload: Workload) -> float:
@@ -18,7 +21,7 @@ def pack_rate(workload: Workload) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pack = build_pack(
-            workload.annotations,
+            replace(workload.annotations, records=workload.annotations.records[:PRINTS]),
             image_size=settings.model.image_size,
             caption_tokens=settings.model.caption_tokens,
             phrase_tokens=settings.model.phrase_tokens,

@@ -13,12 +13,12 @@ import torch
 
 from bench import device as devices
 from bench import evaluation, packing, startup
-from bench.figures import Figure
-from bench.loops import BareLoop, Seconds, device_of, train_in_turns
+from bench.figures import Figure, paired
+from bench.loops import BareLoop, device_of, timed, train_in_turns
 from bench.memory import peak_growth
 from bench.plain import PlainLoop
 from bench.workload import Workload
-from eclip.training import half_precision
+from eclip.training import compile_blocks, half_precision
 
 
 @dataclass(frozen=True)
@@ -53,47 +53,42 @@ class Suite:
         """`laps` of `lap` steps for the loops; `repeats` of the rest."""
         steps = self.steps(lap, laps)
         if self.device.type == "cuda":  # on a CPU the allocator has long taken what a step needs
-            steps.append(self.memory())
+            steps += [self.memory(), self.compiled(lap, laps), self.device_ranks(repeats)]
         return [*steps, *self.start(repeats), self.packing(repeats), self.ranks(repeats)]
 
     def steps(self, lap: int, laps: int) -> list[Figure]:
         """Steps a second of the three loops, and what share of the device's peak that is."""
-        ours, bare, plain = self._in_turns(lap, laps)
-        rate, ceiling, floor = (lap / statistics.median(seconds) for seconds in (ours, bare, plain))
-        to_bare = statistics.median(b / o for o, b in zip(ours, bare, strict=True))
+        with PlainLoop(self.workload) as slow:
+            rivals = BareLoop(self.workload), slow
+            ours, (bare, plain) = train_in_turns(self.workload, rivals, lap, laps)
+        rate, ceiling, floor = (f"{lap / statistics.median(s):.2f} steps/s" for s in (ours, bare, plain))
         goal = "6" if self.device.type == "cuda" else "2"
         return [
-            Figure(
-                "train.py, bare loop",
-                f"{rate:.2f} steps/s",
-                f"{ceiling:.2f} steps/s",
-                to_bare,
-                "0.95",
-                "train_to_bare",
-            ),
-            Figure(
-                "train.py, plain loop",
-                f"{rate:.2f} steps/s",
-                f"{floor:.2f} steps/s",
-                rate / floor,
-                goal,
-                "train_to_plain",
-            ),
-            self._flops(rate),
+            Figure("train.py, bare loop", rate, ceiling, paired(ours, bare), "0.95", "train_to_bare"),
+            Figure("train.py, plain loop", rate, floor, paired(ours, plain), goal, "train_to_plain"),
+            self._flops(lap / statistics.median(ours)),
         ]
 
-    def _in_turns(self, lap: int, laps: int) -> tuple[Seconds, Seconds, Seconds]:
-        """Some laps of train.py and the bare loop, some of the plain one, and so on: its workers must not run
-        beside the others."""
-        ours: Seconds = []
-        bare: Seconds = []
-        plain: Seconds = []
-        rounds = min(3, laps)
-        for _ in range(rounds):
-            trained, rival = train_in_turns(self.workload, lap, -(-laps // rounds))
-            ours, bare = ours + trained, bare + rival
-            plain += PlainLoop(self.workload).seconds(lap, max(1, laps // rounds // 2))
-        return ours, bare, plain
+    def compiled(self, lap: int, laps: int, backend: str = "inductor") -> Figure:
+        """The bare step with compiled blocks against the one without, and after how many steps that pays back."""
+        plain, quick = BareLoop(self.workload), BareLoop(self.workload)
+        compile_blocks(quick.module.model, backend)
+        seconds: list[float] = []
+        quick_seconds: list[float] = []
+        for turn in range(1 + laps):
+            steps = range(turn * lap, (turn + 1) * lap)
+            for loop, times in ((plain, seconds), (quick, quick_seconds)):
+                loop.load(steps)
+                times.append(timed(loop.run, self.device))
+        first = quick_seconds[0] - statistics.median(quick_seconds[1:])
+        saved = (statistics.median(seconds[1:]) - statistics.median(quick_seconds[1:])) / lap
+        back = f"pays back after {first / saved:.0f} steps" if saved > 0 else "never pays back"
+        return Figure(
+            f"torch.compile: {first:.0f} s, {back}",
+            f"{lap / statistics.median(quick_seconds[1:]):.2f} steps/s",
+            f"{lap / statistics.median(seconds[1:]):.2f} steps/s",
+            paired(quick_seconds[1:], seconds[1:]),
+        )
 
     def _flops(self, rate: float) -> Figure:
         loop = BareLoop(self.workload)
@@ -104,7 +99,7 @@ class Suite:
             f"model FLOP/s ({flops / 1e9:.1f} GFLOP a step; {source})",
             f"{rate * flops / 1e9:.0f} GFLOP/s",
             f"{peak / 1e9:.0f} GFLOP/s",
-            rate * flops / peak,
+            [rate * flops / peak],
         )
 
     def start(self, repeats: int) -> list[Figure]:
@@ -114,8 +109,8 @@ class Suite:
             imports.append(startup.bare_import())
             with tempfile.TemporaryDirectory() as folder:
                 spawns.append(startup.spawn(self.workload, Path(folder), "trainer.max_steps=2"))
-        first = statistics.median(spawn.first_step for spawn in spawns)
-        floor = statistics.median(imports)
+        firsts = [spawn.first_step for spawn in spawns]
+        first, floor = statistics.median(firsts), statistics.median(imports)
         after = statistics.median(spawn.after for spawn in spawns)
         memory = max(spawn.peak_bytes for spawn in spawns)
         return [
@@ -123,8 +118,8 @@ class Suite:
                 "command to first step, import of torch",
                 f"{first:.2f} s",
                 f"{floor:.2f} s",
-                floor / first,
-                "6 s",
+                paired(firsts, imports),
+                "1 s",
                 "import_to_start",
             ),
             Figure("last step to exit, 200 candidates", f"{after:.2f} s"),
@@ -138,6 +133,18 @@ class Suite:
         with peak_growth(self.device.type) as growth:
             loop.run()
         return Figure("peak memory of a training step", f"{growth.bytes / 2**20:.0f} MiB")
+
+    def device_ranks(self, repeats: int) -> Figure:
+        """Ranks of embeddings that lie on the device, and the host's."""
+        width = self.workload.settings.model.projection.dim
+        ours, host = evaluation.device_seconds(width, repeats, self.device)
+        return Figure(
+            f"ranks of {evaluation.CANDIDATES} x {width} on the device, on the host",
+            f"{1000 * statistics.median(ours):.1f} ms",
+            f"{1000 * statistics.median(host):.0f} ms",
+            paired(ours, host),
+            "5 ms",
+        )
 
     def million(self, counts: tuple[int, ...]) -> list[Figure]:
         """Scores of a million pairs of width 512, extrapolated from `counts`."""
@@ -162,18 +169,20 @@ class Suite:
             f"pack at {size} px, one thread that decodes",
             f"{pack:.0f} prints/s",
             f"{decode:.0f} prints/s",
-            pack / decode,
+            [one / other for one, other in pairs],
             key="pack_to_decode",
         )
 
     def ranks(self, repeats: int) -> Figure:
         width = self.workload.settings.model.projection.dim
-        ours, argsort = evaluation.evaluation_seconds(width, repeats)
+        many = 3 * repeats  # each takes a fraction of a second
+        ours_, argsorts = evaluation.evaluation_seconds(width, many)
+        ours, argsort = statistics.median(ours_), statistics.median(argsorts)
         return Figure(
             f"scores of {evaluation.CANDIDATES} x {width}, argsort",
             f"{1000 * ours:.0f} ms",
             f"{1000 * argsort:.0f} ms",
-            argsort / ours,
+            paired(ours_, argsorts),
             "50 ms",
             "scores_to_argsort",
         )

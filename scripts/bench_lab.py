@@ -1,7 +1,9 @@
 """The lab's own time a trial at trial 1,000: `python scripts/bench_lab.py [trials] [searcher …]`; nothing is trained.
 
-Ask, checks, workspace, ledger and judge are the real ones, on a clone of this repository with the eCLIP task; only
-the run is replaced, by embeddings of 2,000 candidates that the judge scores. The goal is 0.5 s.
+Everything is real (sweep.py's settings, a clone of this repository, SQLite, the live table) but the training run:
+what it would leave behind, embeddings of 2,000 candidates among it, lies ready for the judge. Most of the history
+is copies of trials that the loop itself wrote, with other values and scores, so that it reads just what it would
+read after so many trials. The goal is 0.5 s a trial on one thread.
 """
 
 from __future__ import annotations
@@ -10,120 +12,267 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as scripts/sweep.py does
 
+import copy
+import io
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save_file
 
 from agent.acceptance import from_config
+from agent.claims import open_run_dir
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
+from agent.live import LiveTable
 from agent.loop import Loop
 from agent.observers import Observers
-from agent.records import Budget, Charges, Measurement, Outcome, Proposal, Trial, Verdict
+from agent.records import Budget, Measurement
 from agent.runner import Run
+from agent.searchers.base import active
 from agent.space import Space
 from agent.task import Task
 from agent.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
-CANDIDATES, WIDTH, MEASURED = 2000, 128, 5
+CANDIDATES, WIDTH, POINTS = 2000, 128, 200
+# trials that the loop writes before they are copied, and those that are timed
+WRITTEN, MEASURED = 4, 7
 GOAL = 0.5
+SEARCHERS = ("random", "tpe", "cmaes", "gp", "playbook", "queue")
+PARTS = ("ask", "checks", "workspace", "ledger", "judge", "table")
+
+
+class Clock:
+    """Seconds by part. A part that calls another one is not charged for it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stack = ["checks"]
+        self._since = time.perf_counter()
+
+    def watch(self, thing: Any, part: str, names: Sequence[str]) -> None:
+        """Charge these methods of `thing` to `part`."""
+        for name in names:
+            setattr(thing, name, self._timed(getattr(thing, name), part))
+
+    def lap(self) -> dict[str, float]:
+        """Seconds by part since the last lap."""
+        self._switch()
+        found, self.seconds = self.seconds, defaultdict(float)
+        return found
+
+    def _timed(self, method: Any, part: str) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self._switch()
+            self._stack.append(part)
+            try:
+                return method(*arguments, **named)
+            finally:
+                self._switch()
+                self._stack.pop()
+
+        return timed
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
 
 
 @dataclass
-class InstantRunner:
-    """Takes the place of agent.runner.Runner: no process, but the task's judge on the host."""
+class ReadyRunner:
+    """In the place of agent.runner.Runner: no process, only the reading and judging of what one would leave."""
 
     task: Task
-    key: Path
+    folder: Path
     dice: np.random.Generator
 
+    @classmethod
+    def prepare(cls, task: Task, folder: Path) -> ReadyRunner:
+        dice = np.random.default_rng(1)
+        folder.mkdir()
+        for fold in task.folds:
+            sides = {
+                f"fold{fold}.{side}": dice.normal(size=(CANDIDATES, WIDTH)).astype(np.float32)
+                for side in ("image", "text")
+            }
+            save_file(sides, folder / f"{fold}.safetensors")
+        save_file(
+            {f"{side}_order": dice.permutation(CANDIDATES) for side in ("image", "text")}, folder / "key"
+        )
+        return cls(task, folder, dice)
+
     def run(self, code: Path, arguments: Any, *, seed: int, fold: int, folder: Path, stop: Any = None) -> Run:
-        sides = {
-            f"fold{fold}.{side}": self.dice.normal(size=(CANDIDATES, WIDTH)) for side in ("image", "text")
-        }
-        metrics = self.task.function("judge")(sides, self.key)
-        curve = tuple({"step": float(step), "loss": 1.0} for step in range(200))
-        return Run(
-            "completed", 20.0, Measurement(seed, fold, metrics[self.task.metric], metrics), 19.0, curve=curve
-        )
+        with open_run_dir(self.folder) as claims:
+            embeddings = claims.read_embeddings(f"{fold}.safetensors")
+        metrics = self.task.function("judge")(embeddings, self.folder / "key")
+        # about as far from one another as trials are
+        score = float(metrics[self.task.metric] * self.dice.normal(1.0, 0.05))
+        names = ("seconds", "loss", "learning_rate", "logit_scale", "gradient_norm")
+        curve = tuple({"step": float(step), **dict.fromkeys(names, 1 / (step + 3))} for step in range(POINTS))
+        measurement = Measurement(seed, fold, score, metrics, 19.0, 20.0, 2**30)
+        return Run("completed", 20.0, measurement, 19.0, curve=curve)
 
 
-def fill(ledger: StudyLedger, space: Space, trials: int, owner: str) -> None:
-    """A history of `trials` completed trials, the reference first."""
-    dice = np.random.default_rng(0)
-    for number in range(trials):
-        route = "sampler" if number else "reference"
-        proposal = Proposal(
-            {"optimizer.lr": float(dice.uniform(1e-4, 1e-2))} if number else {}, base="reference", route=route
-        )
-        measured = tuple(Measurement(0, fold, float(dice.normal(500, 5))) for fold in range(3))
-        at = ledger.start(
-            proposal, overrides=proposal.overrides, params={**space.defaults, **proposal.overrides},
-            distributions=space.distributions, owner=owner,
-        )  # fmt: skip
-        verdict = Verdict("reverted", 0.1, 1.0, 0) if number else Verdict("reference")
-        outcome = Outcome("completed", sum(m.score for m in measured) / 3, measured)
-        ledger.finish(Trial(at, proposal, proposal.overrides, outcome, verdict, Charges(60.0, 55.0, 0.0, 3)))
+@dataclass
+class Place:
+    """A clone of this repository with a ledger that holds `trials` trials of the study "bench"."""
 
+    folder: Path
+    trials: int
+    plain: dict[str, Any]
 
-def measure(searcher: str, trials: int, folder: Path) -> list[float]:
-    """Seconds of the loop for each of a few trials that follow a history of `trials`."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "repository")], check=True)
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        words = [f"searcher={searcher}", "searcher_name=bench", "budget_name=bench", "study=bench"]
-        plain: Any = OmegaConf.to_container(compose("sweep", words).copy(), resolve=False)
-    task = Task.from_mapping(plain["task"], folder / "repository")
-    space = Space.from_mapping(plain["space"], task)
-    owner = str(Owner.here())
-    spec = StudySpec(searcher, 0, Budget(trials + MEASURED - 1, 60.0), task.name)
-    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db").study("bench", create=spec)
-    fill(ledger, space, trials, owner)
-    key = folder / "key.safetensors"
-    dice = np.random.default_rng(1)
-    save_file({f"{side}_order": dice.permutation(CANDIDATES) for side in ("image", "text")}, key)
-    runner: Any = InstantRunner(task, key, dice)
-    make = instantiate(OmegaConf.create(plain["searcher"]), _partial_=True, _convert_="all")
-    with Workspace.create(task, "bench", folder / "runs") as workspace:
-        stop = threading.Event()
+    @classmethod
+    def prepare(cls, folder: Path, trials: int) -> Place:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "repository")], check=True)
+        place = cls(folder, trials, settings("random"))
+        ReadyRunner.prepare(place.task(), folder / "left")
+        loop = place.loop("random", "ledger.db", WRITTEN)
+        with loop.workspace:
+            loop.run()
+        copies(loop.ledger, loop.space, trials)
+        return place
+
+    def task(self) -> Task:
+        return Task.from_mapping(self.plain["task"], self.folder / "repository")
+
+    def loop(self, searcher: str, ledger: str, trials: int) -> Loop:
+        plain, task = settings(searcher, f"{self.folder}/ideas.jsonl"), self.task()
+        space = Space.from_mapping(plain["space"], task)
+        # the study is every searcher's in turn: its spec names none
+        budget = Budget(self.trials + MEASURED, 60.0)
+        spec = StudySpec("bench", 0, budget, task.name)
+        study = Ledger.open(f"sqlite:///{self.folder}/{ledger}").study("bench", create=spec)
+        make = instantiate(OmegaConf.create(plain["searcher"]), _partial_=True, _convert_="all")
+        offered = {"space": space, "seed": 0, "direction": task.direction}
+        enter = Workspace.open if Workspace.exists(task, "bench") else Workspace.create
         rule = from_config(plain["acceptance"] | {"max_reruns": 0}, task.direction, task.scale)
-        experiment = Experiment(runner, rule, [0], stop)
+        stop = threading.Event()
+        runner: Any = ReadyRunner(task, self.folder / "left", np.random.default_rng(len(searcher)))
         loop = Loop(
-            ledger, make(space=space, seed=0, direction=task.direction), space, experiment, workspace,
-            folder / "runs" / "bench", owner, Observers(), stop,
+            study, make(**offered), space, Experiment(runner, rule, [0, 1, 2], stop),
+            enter(task, "bench", self.folder / "runs"), self.folder / "runs" / "bench",
+            str(Owner.here()), Observers(), stop,
         )  # fmt: skip
-        seconds, began = [], time.perf_counter()
-        for _ in loop.steps():
-            seconds.append(time.perf_counter() - began)
-            began = time.perf_counter()
-    return seconds[1:]  # the first reads the whole history once
+        tell = loop.searcher.tell
+
+        def enough(trial: Any) -> None:
+            tell(trial)
+            if trial.number >= trials:
+                stop.set()
+
+        loop.searcher.tell = enough  # type: ignore[method-assign]
+        return loop
+
+
+def settings(searcher: str, ideas: str = "") -> dict[str, Any]:
+    """sweep.py's settings for a searcher, as plain containers."""
+    words = [f"searcher={searcher}", "searcher_name=bench", "budget_name=bench", "study=bench"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("sweep", words + [f"searcher.path={ideas}"] * (searcher == "queue"))
+    plain: Any = OmegaConf.to_container(config.copy(), resolve=False)
+    return plain
+
+
+def copies(ledger: StudyLedger, space: Space, trials: int) -> None:
+    """Copies of the loop's own trials, each with other values and scores, until there are `trials`."""
+    frozen = ledger.study.get_trials()
+    models = [trial for trial in frozen[1:] if trial.state.is_finished()]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    for number in range(len(frozen), trials):
+        params = drawn.ask(dict(space.distributions)).params
+        made = another(models[number % len(models)], params, active(params, space), number)
+        assert made.user_attrs.keys() == models[number % len(models)].user_attrs.keys()
+        ledger.study.add_trial(made)
+
+
+def another(
+    model: FrozenTrial, params: dict[str, Any], overrides: dict[str, Any], number: int
+) -> FrozenTrial:
+    """A reverted trial that is like `model`, of other params, its scores a little higher for each trial."""
+    made = copy.deepcopy(model)
+    attributes = made.user_attrs
+    attributes["proposal"] |= {"overrides": overrides, "params": params}
+    attributes["overrides"] = attributes["result"]["overrides"] = overrides
+    attributes["progress"]["fingerprint"] = uuid.uuid5(uuid.NAMESPACE_OID, str(number)).hex
+    attributes["result"]["verdict"] |= {"decision": "reverted", "compared_with": 0}
+    attributes["verdict"] = "reverted"
+    outcome = attributes["result"]["outcome"]
+    for measurement in (*outcome["measurements"], *attributes["progress"]["measurements"]):
+        measurement["score"] += number / 100
+    outcome["score"] += number / 100
+    made.params, made.value = params, outcome["score"]
+    return made
+
+
+def measure(place: Place, searcher: str) -> tuple[float, list[dict[str, float]]]:
+    """Seconds until the loop knows the history, and by part for each of a few trials that follow."""
+    ledger = f"{searcher}.db"
+    shutil.copy(place.folder / "ledger.db", place.folder / ledger)
+    ideas = (f'{{"overrides": {{"optimizer.lr": {1e-3 + n * 1e-5}}}}}\n' for n in range(MEASURED))
+    (place.folder / "ideas.jsonl").write_text("".join(ideas), encoding="utf-8")
+    began = time.perf_counter()
+    loop = place.loop(searcher, ledger, place.trials + MEASURED)
+    loop.observers = Observers([LiveTable(Console(file=io.StringIO(), width=120), Budget(1, 1.0))])
+    loop.history()
+    reading = time.perf_counter() - began
+    clock = watched(loop)
+    with loop.workspace:
+        laps = [clock.lap() for _ in loop.steps()]
+    return reading, laps[1:]  # the first also starts the loop
+
+
+def watched(loop: Loop) -> Clock:
+    clock = Clock()
+    clock.watch(loop.searcher, "ask", ["ask"])
+    clock.watch(
+        loop.workspace, "workspace", ["revert", "apply", "commit", "head", "code_hash", "log", "diff"]
+    )
+    names = [name for name in vars(StudyLedger) if not name.startswith("_")]
+    clock.watch(loop.ledger, "ledger", [name for name in names if callable(getattr(loop.ledger, name))])
+    clock.watch(loop.experiment.runner, "judge", ["run"])
+    for name in ("started", "trial_started", "progress", "trial_finished"):
+        clock.watch(loop.observers, "table", [name])
+    return clock
 
 
 def main() -> None:
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    words = sys.argv[1:]
+    trials = int(words.pop(0)) if words and words[0].isdigit() else 1000
+    title = f"the lab's own time a trial at trial {trials}, in milliseconds (median of {MEASURED - 1})"
     table = Table(
-        title=f"the lab's own time a trial at trial {trials}, judge included, seconds", title_justify="left"
+        title=title, title_justify="left", caption=f"goal: {GOAL * 1000:g}; checks: and the loop itself"
     )
-    for heading in ("searcher", "median", "most", "goal"):
+    for heading in ("searcher", *PARTS, "all", "most", "resuming"):
         table.add_column(heading, justify="left" if heading == "searcher" else "right")
-    for searcher in sys.argv[2:] or ["random", "tpe", "cmaes"]:
-        with tempfile.TemporaryDirectory(prefix="bench-lab-") as folder:
-            found = measure(searcher, trials, Path(folder))
-        table.add_row(searcher, f"{statistics.median(found):.2f}", f"{max(found):.2f}", f"{GOAL:g}")
+    with tempfile.TemporaryDirectory(prefix="bench-lab-") as folder:
+        place = Place.prepare(Path(folder), trials)
+        for searcher in words or SEARCHERS:
+            reading, laps = measure(place, searcher)
+            sums = [sum(lap.values()) for lap in laps]
+            cells = [statistics.median(lap[part] for lap in laps) for part in PARTS]
+            found = [*cells, statistics.median(sums), max(sums), reading]
+            table.add_row(searcher, *(f"{value * 1000:.0f}" for value in found))
     Console().print(table)
 
 

@@ -1,7 +1,11 @@
-"""The report of one study or several: `python scripts/report.py study=NAME`, `studies=[A,B,…] out=runs/report`."""
+"""The report of one study or several: `python scripts/report.py study=NAME`, or `studies=[A,B] out=runs/report`.
+
+In names * and ? stand for anything: `studies=[compare-cpu-*]`.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +14,15 @@ from typing import cast
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from agent.campaign import studies_named
 from agent.ledger import LedgerError
-from agent.report import load
+from agent.report import Campaign, load
 from agent.report.files import write
 from agent.report.published import TASK
+from agent.report.wandb_table import group_links, write_table
 from agent.study import open_ledger
 from agent.task import Scale
+from agent.wandb_upload import Upload, wandb_mode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,17 +38,39 @@ def main(config: DictConfig) -> None:
 
 
 def report(config: DictConfig) -> Path:
-    """The page's path. Raises LedgerError for an unknown study, ValueError for settings that do not fit."""
-    names = [config.study] if config.study else list(config.studies)
+    """The page's path. Raises CampaignError for a name that is not there, ValueError for other settings."""
     ledger = open_ledger(config, ROOT)
-    if not names:
+    wanted = [config.study] if config.study else list(config.studies)
+    if not wanted:
         known = ", ".join(ledger.studies()) or "none yet"
         raise ValueError(f"choose study=NAME or studies=[A,B]; the ledger has: {known}")
-    scale, metric = task_settings(config, ledger.study(names[0]).spec.task)
+    studies = studies_named(wanted, ledger)
+    scale, metric = task_settings(config, studies[0].spec.task)
+    names = [study.name for study in studies]
     campaign = load(ledger, names, scale, metric)
     made = f"made {datetime.now():%Y-%m-%d %H:%M}"
     links = cast("dict[str, str]", OmegaConf.to_container(config.links))
-    return write(campaign, ROOT / config.out, made, links, overlay=campaign.task == TASK)
+    if config.tracker.name == "wandb" and wandb_mode() != "disabled":
+        save_table(campaign, config)
+        if wandb_mode() == "online":
+            links = (
+                group_links(names, config.tracker.project, config.tracker.entity or "", os.environ) | links
+            )
+    return write(campaign, ROOT / config.out, made, links, overlay=campaign.task.startswith(TASK))
+
+
+def save_table(campaign: Campaign, config: DictConfig) -> None:
+    """All trials as a W&B artifact; a problem with W&B is said and takes nothing from the report."""
+    out = ROOT / config.out
+    try:
+        run = write_table(campaign, out, config.tracker.project, out.name)
+        if wandb_mode() == "online":
+            upload = Upload.start([run], config.tracker.upload_seconds)
+            upload.wait()
+            if problem := upload.problem():
+                print(f"W&B: {problem}; upload later with: make wandb-sync study={out.name}", file=sys.stderr)
+    except Exception as error:  # W&B's errors are of many kinds
+        print(f"W&B: no table of trials: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def task_settings(config: DictConfig, task: str) -> tuple[Scale, str]:

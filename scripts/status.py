@@ -27,7 +27,9 @@ from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.ledger.holder import KEY as HOLDER
 from agent.live import left, title
 from agent.progress import curve, lineage, used
+from agent.recipe_file import how_to_run
 from agent.records import Trial
+from agent.task import Task
 from agent.trial_table import clock, figure, plain, readable, reference_values, row_of, shown, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,6 +179,10 @@ def print_recipe(study: StudyLedger, best: Trial, console: Console) -> None:
         say(console, f"  edited: {path}")
     if best.commit:
         say(console, f"  commit {best.commit[:12]} · git log lab/{study.name}")
+    task_file = ROOT / "configs" / "task" / f"{study.spec.task}.yaml"
+    if task_file.is_file():
+        base = study.spec.details.get("base", ())
+        say(console, f"  {how_to_run(study.name, Task.load(task_file, ROOT), base, best)}")
 
 
 def edited(best: Trial, trials: Sequence[Trial]) -> list[str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from agent.live import LiveTable
 from agent.loop import Loop, StudyFailed
 from agent.observers import Observer, Observers
+from agent.recipe_file import how_to_run
 from agent.sandbox import SandboxUnavailable
 from agent.searchers.base import SearcherStopped
 from agent.study import open_study
@@ -42,6 +43,11 @@ def main(config: DictConfig) -> None:
             print(
                 f"{loop.run()}; the same command resumes, python scripts/status.py study={loop.ledger.name} shows"
             )
+            if best := loop.ledger.best():
+                task = loop.workspace.task
+                print(
+                    f"the recipe, trial {best.number}: {how_to_run(loop.ledger.name, task, task.base, best)}"
+                )
     except (SandboxUnavailable, StudyFailed, SearcherStopped, ValueError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

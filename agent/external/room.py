@@ -18,7 +18,6 @@ from agent.external.visit import Visit
 from agent.ledger import LedgerError
 from agent.researcher.hygiene import clean, one_line, unmarked
 from agent.researcher.memory import Memory
-from agent.researcher.rules import next_number
 from agent.researcher.toolbox import Concluded, Planned, Toolbox
 from agent.searchers.external import NAME, toolbox
 
@@ -177,7 +176,7 @@ class Room:
             raise RuntimeError(f"{_what(visit)} is under way; conclude when it has ended")
         answer = _toolbox(visit).answer("conclude", given)
         if isinstance(answer.ending, Concluded):
-            number = next_number(visit.history())
+            number = visit.next_trial
             visit.log("concluded", trial=number, reason=answer.ending.reason, by=client.by)
             visit.log("ended", reason=f"{NAME} has nothing more to propose")
         return Said(answer.text, answer.fault)
@@ -197,7 +196,7 @@ def _plan(given: Mapping[str, Any], visit: Visit) -> Said:
     answer = toolbox.answer("revise_plan", given)
     if not isinstance(answer.ending, Planned):
         return Said(answer.text, answer.fault)
-    number, ideas = next_number(visit.history()), answer.ending.ideas
+    number, ideas = visit.next_trial, answer.ending.ideas
     Memory(visit.folder).write_plan(number, toolbox.phase.name, "by the client", ideas)
     visit.log("planned", trial=number, reason="by the client", ideas=len(ideas))
     return Said("written")

@@ -22,14 +22,13 @@ from agent.external.settings import Settings
 from agent.ledger import Owner
 from agent.researcher.hygiene import one_line
 from agent.researcher.memory import Memory
-from agent.researcher.program import Program, read_program
-from agent.searchers.external import ROOT
+from agent.researcher.program import Program, program_path, read_program
 
 INSTRUCTIONS = (
     "kento: you are the researcher of a study. Call start_study or resume_study, then program and status; propose "
     "trials with propose_trial until the budget is used. The tools are all you need: there is no shell."
 )
-POLL_SECONDS, PROGRESS_SECONDS = 0.2, 2.0
+POLL_SECONDS, PROGRESS_SECONDS = 0.25, 5.0
 RESOURCES = {
     "kento://program": (
         "program.md",
@@ -64,7 +63,7 @@ class Service:
 
     def program(self) -> Program:
         """program.md as it is now. Raises ProgramError."""
-        return read_program(ROOT / str(self.settings.new.searcher.program))
+        return read_program(program_path(str(self.settings.new.searcher.program)))
 
     def server(self) -> Server[Any]:
         """The protocol's side."""
@@ -131,12 +130,13 @@ class Service:
 
     async def _waited(self, waiting: Waiting, context: Context) -> Said:
         """Follows until the answer is there. Being cancelled, or cut off, ends the following alone."""
-        began = told = time.monotonic()
+        began, told, last = time.monotonic(), -PROGRESS_SECONDS, ""
         while (answer := await anyio.to_thread.run_sync(waiting.peek)) is None:
-            if time.monotonic() - told >= PROGRESS_SECONDS or told == began:
-                told = time.monotonic()
-                where = await anyio.to_thread.run_sync(waiting.progress)
-                await context.session.report_progress(round(told - began, 1), message=where)
+            where = await anyio.to_thread.run_sync(waiting.progress)
+            # the same again from time to time: clients end a call that they hear nothing of
+            if where != last or time.monotonic() - told >= PROGRESS_SECONDS:
+                told, last = time.monotonic(), where
+                await context.session.report_progress(round(told - began, 2), message=where)
             await anyio.sleep(POLL_SECONDS)
         return answer
 

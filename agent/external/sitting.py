@@ -51,7 +51,7 @@ def _done(request: Request) -> Reply:
             loop.observers = Observers([WandbTracker(config.tracker.project, loop.folder, settings_of)])
         chair = Chair(loop.ledger, time.time)
         chair.take(request.client, request.take_over)
-        if request.asked and (over := loop.over()):
+        if request.asked and (over := loop.over(loop.history())):
             return Reply(f"the study is over: {over}", fault=True)
         if request.asked:
             _offer(loop, request, chair)
@@ -90,10 +90,10 @@ def _turn(loop: Loop, asked: bool) -> Reply:
     try:
         for trial in steps:
             if trial is not None and (not asked or trial.proposal.route != "reference"):
-                if loop.over():
+                if loop.over(loop.history()):
                     next(steps, None)  # writes down why
                 return Reply(trial=trial.number)
-        return Reply(fault=asked, text=loop.over())
+        return Reply(fault=asked, text=loop.over(loop.history()))
     except external.NothingAsked:
         return Reply()
     finally:

@@ -15,11 +15,11 @@ from agent.ledger import StudyLedger
 from agent.records import Trial
 from agent.researcher.history import details, number
 from agent.researcher.memory import Memory
-from agent.researcher.program import Phase, Program, read_program
+from agent.researcher.program import Phase, Program, program_path, read_program
 from agent.researcher.prompt import Prompt, Prompts
 from agent.researcher.rules import proposed
 from agent.researcher.settings import LLMSettings
-from agent.searchers.external import ARM, ROOT
+from agent.searchers.external import ARM
 
 if TYPE_CHECKING:
     from agent.report import Campaign
@@ -133,7 +133,7 @@ def under_way(ledger: StudyLedger) -> str:
 
 def program_of(visit: Visit) -> Program:
     """program.md as it is now. Raises ProgramError."""
-    return read_program(ROOT / visit.program)
+    return read_program(program_path(visit.program))
 
 
 def _over(visit: Visit) -> str:

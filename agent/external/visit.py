@@ -99,6 +99,10 @@ class Visit:
             description=self._plain["task_description"],
         )
 
+    @property
+    def next_trial(self) -> int:
+        return len(self.ledger.trials())
+
     def history(self) -> Sequence[Trial]:
         return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
 
@@ -129,8 +133,10 @@ class Visit:
     def check(self, proposal: Proposal, beside: Sequence[Proposal] = ()) -> str | None:
         if running(self.ledger):
             raise ValueError("a trial is under way; check again when status says that it has ended")
+        # nothing is run, so nothing is prepared for it
+        config = OmegaConf.create(self._plain | {"task": self._plain["task"] | {"preload": None}})
         with ExitStack() as stack:
-            desk = open_study(self.config, self.root, stack).desk
+            desk = open_study(config, self.root, stack).desk
             assert desk is not None  # an external study's searcher works at one
             return desk.check(proposal, beside)
 

@@ -78,6 +78,14 @@ def measured(progress: Mapping[str, Any]) -> tuple[Measurement, ...]:
     return tuple(from_json(Measurement, m) for m in progress.get("measurements", []))
 
 
+def reruns(progress: Mapping[str, Any]) -> list[tuple[int, list[Measurement]]]:
+    """(recipe, its measurements) for each recipe that the trial has measured again."""
+    noted = progress.get("of_recipe", [])
+    # earlier ledgers hold one recipe, not a list of them
+    entries = [noted] if isinstance(noted, Mapping) else noted
+    return [(e["number"], [from_json(Measurement, item) for item in e["measurements"]]) for e in entries]
+
+
 def require_monotone(before: Charges, now: Charges, where: str) -> None:
     """Raise ValueError where a charge would fall: what was used stays charged."""
     for name in ("seconds", "train_seconds", "usd", "runs"):

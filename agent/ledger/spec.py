@@ -15,7 +15,7 @@ class StudySpec:
 
     `details` holds further JSON: model names, a hash of the program, whatever must not change.
     `training_seeds` are in order of use: the first for every trial, the others for its re-runs.
-    `versions` (packages, commit of the lab) may change between two sittings; all the rest may not.
+    `versions` (packages, how many trials run side by side) may change between two sittings; all the rest may not.
     """
 
     searcher: str

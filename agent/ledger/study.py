@@ -126,6 +126,11 @@ class StudyLedger:
         """Every trial as a full record, in order of number; those that still run have no outcome."""
         return [self._record(frozen) for frozen in self.study.get_trials(deepcopy=False)]
 
+    def notes(self) -> list[tuple[Trial, Mapping[str, Any]]]:
+        """Every trial with what was noted of it (see `progress`), in one read."""
+        frozen = self.study.get_trials(deepcopy=False)
+        return [(self._record(each), each.user_attrs.get("progress", {})) for each in frozen]
+
     def unfinished(self) -> list[Trial]:
         """Trials that were started and never ended, with what was noted of their charges.
 

@@ -1,24 +1,29 @@
 """The ledger's studies go in, a Campaign comes out: all that the report knows, as records, at any moment.
 
-What the report reads beside the loop's trials are three events of a study (`StudyLedger.log`):
+What the report reads beside the loop's trials are four events of a study (`StudyLedger.log`):
 
-- "confirmed": role="winner" or "reference", trial=N, budget_factor=1 or 4, measurements=[Measurement, …].
-  A winner's confirmation may come in several events, one a training seed, say.
+- "confirming": trials=[N, …], seeds, budget_factors: what there is to come; the last one holds.
+- "confirmed": role="winner" or "reference", trial=N, budget_factor=1 or 4, measurements=[Measurement, …], or
+  failed={seed, fold, status, reason}. A confirmation comes in many events, one a training seed and fold, say.
 - "test_read": trial=N, metrics={name: number}, again=bool.
 - "ablated": change="the key or edit that was taken back", trial=N, measurements=[Measurement, …].
 """
 
 from __future__ import annotations
 
+import gc
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
+from agent.ledger.rows import reruns
 from agent.ledger.study import AFTERWARDS
 from agent.noise import on_scale
 from agent.records import Charges, Measurement, Trial, current_recipe
@@ -88,6 +93,45 @@ class Study:
         """What confirmation measured of a trial on seeds that the search had not used."""
         return self._confirmations.get((role, trial, factor), ())
 
+    def failed(self, trial: int, factor: float = 1.0) -> dict[int, str]:
+        """Fresh training seed -> why confirmation got no score of a trial on it."""
+        return self._failures.get((trial, factor), {})
+
+    @cached_property
+    def open_confirmations(self) -> tuple[int, int]:
+        """(still to come, planned) trainings of the confirmation, each of one trial on one seed under one budget."""
+        plans = self.events_named("confirming")
+        if not plans:
+            return 0, 0
+        plan, settled = plans[-1], set(self._settled)
+        planned = set(itertools.product(plan["trials"], plan["budget_factors"], plan["seeds"]))
+        return len(planned - settled), len(planned)
+
+    @cached_property
+    def _settled(self) -> list[tuple[int, float, int]]:
+        """(trial, factor, seed) of what has been measured on all folds, or has failed."""
+        measured = [
+            (trial, factor, item.seed)
+            for (_, trial, factor), items in self._confirmations.items()
+            for item in items
+        ]
+        return measured + [(*key, seed) for key, seeds in self._failures.items() for seed in seeds]
+
+    @cached_property
+    def _failures(self) -> dict[tuple[int, float], dict[int, str]]:
+        found: dict[tuple[int, float], dict[int, str]] = defaultdict(dict)
+        for event in self.events_named("confirmed"):
+            if failed := event.get("failed"):
+                said = ": ".join(filter(None, (failed["status"].replace("_", " "), failed["reason"])))
+                found[event["trial"], event["budget_factor"]][failed["seed"]] = said
+        return found
+
+    @cached_property
+    def folds(self) -> set[int]:
+        """Those that every complete measurement of a training seed has; empty before the reference was measured."""
+        known = self.reference.outcome if self.reference else None
+        return {item.fold for item in known.measurements} if known else set()
+
     @cached_property
     def _confirmations(self) -> dict[tuple[str, int, float], tuple[Measurement, ...]]:
         found: dict[tuple[str, int, float], dict[tuple[int, int], Measurement]] = defaultdict(dict)
@@ -97,7 +141,14 @@ class Study:
                 if item.seed not in self.spec.training_seeds:
                     of = found[event["role"], event["trial"], event["budget_factor"]]
                     of[item.seed, item.fold] = item
-        return {key: tuple(of[place] for place in sorted(of)) for key, of in found.items()}
+        whole = {key: {seed for seed, _ in of if self._complete(seed, of)} for key, of in found.items()}
+        return {
+            key: tuple(of[place] for place in sorted(of) if place[0] in whole[key])
+            for key, of in found.items()
+        }
+
+    def _complete(self, seed: int, places: Iterable[tuple[int, int]]) -> bool:
+        return self.folds <= {fold for one, fold in places if one == seed}
 
     def events_named(self, name: str) -> list[Mapping[str, Any]]:
         return [event for event in self.events if event["event"] == name]
@@ -174,7 +225,20 @@ class Campaign:
 
 def load(ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score") -> Campaign:
     """The named studies as they are now. Raises LedgerError for a name that is not there."""
-    return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
+    with _uncollected():
+        return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Many small records and no rubbish: looking for rubbish among them takes a third of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _study(ledger: StudyLedger) -> Study:
@@ -198,8 +262,8 @@ def _study(ledger: StudyLedger) -> Study:
         trials.append(from_json(Trial, data | ({"outcome": outcome} if outcome else {})))
         if frozen.datetime_start:
             began[frozen.number] = frozen.datetime_start.timestamp()
-        if again := progress.get("of_recipe"):
-            remeasured[again["number"]] += [from_json(Measurement, item) for item in again["measurements"]]
+        for number, measurements in reruns(progress):
+            remeasured[number] += measurements
     frozen_again = {number: tuple(found) for number, found in remeasured.items()}
     return Study(ledger.name, ledger.spec, tuple(trials), tuple(ledger.events()), frozen_again, curves, began)
 

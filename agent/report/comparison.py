@@ -17,18 +17,29 @@ from typing import Any
 from agent.records import Measurement
 from agent.report.best_so_far import recipe_within
 from agent.report.campaign import Campaign, Study
-from agent.report.statistics import Test, bootstrap, compare, holm, welch_p
+from agent.report.statistics import (
+    Error,
+    Test,
+    bootstrap,
+    compare,
+    holm,
+    pooled_deviation,
+    welch_interval,
+    welch_p,
+)
 
 ALPHA = 0.05
 # charges count as equal up to this ratio
 TOLERANCE = 1.1
+Seeds = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Final:
     """A study's winner. Gains are over the reference, on the task's scale; positive is better.
 
-    promised: by the scores of the search. confirmed: on fresh training seeds; None before confirmation.
+    promised: by the scores of the search. confirmed: on `seeds` fresh training seeds; None before confirmation.
+    failed: fresh seeds on which its training gave no score.
     interval: of `confirmed`. p: that winner and reference are alike, corrected for the number of studies.
     """
 
@@ -39,6 +50,7 @@ class Final:
     promised: float | None
     confirmed: float | None
     seeds: int
+    failed: int
     interval: tuple[float, float] | None
     p: float | None
 
@@ -50,7 +62,8 @@ class Final:
 
     @property
     def better(self) -> bool:
-        return self.p is not None and self.p <= ALPHA and (self.confirmed or 0.0) > 0
+        """Beyond doubt better than the reference; never one that failed on a fresh seed."""
+        return self.p is not None and self.p <= ALPHA and (self.confirmed or 0.0) > 0 and not self.failed
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Pair:
     limit: charged seconds at which they are compared, None: at their ends. p: after Holm's correction.
     only: the sole searcher that may be called better, where the other one was allowed more; None: either.
     missing: studies without a confirmed score at the point of comparison.
+    failing: searchers of which winners failed on fresh seeds: the scores of the rest flatter them.
     """
 
     first: str
@@ -68,6 +82,7 @@ class Pair:
     missing: int = 0
     limit: float | None = None
     only: str | None = None
+    failing: tuple[str, ...] = ()
     test: Test | None = None
     p: float | None = None
     interval: tuple[float, float] | None = None
@@ -89,7 +104,7 @@ class Pair:
         if self.p is None or self.p > ALPHA or not self.difference:
             return None
         found = self.first if self.difference > 0 else self.second
-        return found if self.only in (None, found) else None
+        return found if self.only in (None, found) and found not in self.failing else None
 
 
 def finals(campaign: Campaign, factor: float = 1.0) -> list[Final]:
@@ -122,6 +137,7 @@ def _final(campaign: Campaign, study: Study, factor: float, measured: Sequence[M
         promised=None if found is None or start is None else campaign.gain(found, start),
         confirmed=averages.fmean(merits) - averages.fmean(zero) if merits and zero else None,
         seeds=len(levels),
+        failed=len(study.failed(winner.number, factor)) if kept else 0,
         interval=bootstrap(merits, zero) if kept and merits and zero else None,
         p=welch_p(merits, zero) if kept and min(len(merits), len(zero)) > 1 else None,
     )
@@ -138,37 +154,63 @@ def pairs(campaign: Campaign, factor: float = 1.0) -> list[Pair]:
 
 def _pair(campaign: Campaign, first: str, second: str, factor: float) -> Pair:
     groups = [[s for s in campaign.of(name) if s.state != "failed"] for name in (first, second)]
-    ends = [[_merit(campaign, study, None, factor) for study in group] for group in groups]
+    ends = [[_merits(campaign, study, None, factor) for study in group] for group in groups]
     limit, thrifty = _equal_seconds(groups, (first, second))
     pair = _tested(first, second, ends)
-    if limit is None:
+    if limit is not None:
+        cut = [[_merits(campaign, study, limit, factor) for study in group] for group in groups]
+        # without those, only the thrifty one can be called better: the other had more and still lost
+        complete = all(study for group in cut for study in group)
+        pair = replace(_tested(first, second, cut), limit=limit) if complete else replace(pair, only=thrifty)
+    return replace(pair, failing=tuple(name for name in (first, second) if failures(campaign, name, factor)))
+
+
+def failures(campaign: Campaign, searcher: str, factor: float = 1.0) -> int:
+    """Fresh trainings of the searcher's winners that gave no score."""
+    studies = campaign.of(searcher)
+    return sum(
+        len(s.failed(s.winner.number, factor)) for s in studies if s.winner and s.winner != s.reference
+    )
+
+
+def _tested(first: str, second: str, seeds: Sequence[Sequence[Seeds]]) -> Pair:
+    """seeds: for each searcher and study, the merit on each fresh training seed."""
+    known = [[study for study in group if study] for group in seeds]
+    values = [tuple(averages.fmean(study) for study in group) for group in known]
+    missing = sum(not study for group in seeds for study in group)
+    pair = Pair(first, second, (values[0], values[1]), missing)
+    if min(map(len, values)) < 2:
         return pair
-    cut = [[_merit(campaign, study, limit, factor) for study in group] for group in groups]
-    if None not in [*cut[0], *cut[1]]:
-        return replace(_tested(first, second, cut), limit=limit)
-    # at the ends, only the thrifty one can be called better: the other had more and still lost
-    return replace(pair, only=thrifty)
+    floors = (_floor(known[0]), _floor(known[1]))
+    interval = bootstrap(*pair.values)
+    if any(len(set(group)) < len(group) for group in known):
+        # resampling studies does not know that they share a measurement, and its error
+        interval = welch_interval(*pair.values, floors)
+    return replace(pair, test=compare(*pair.values, floors), interval=interval)
 
 
-def _tested(first: str, second: str, merits: Sequence[Sequence[float | None]]) -> Pair:
-    known = tuple(tuple(v for v in group if v is not None) for group in merits)
-    missing = sum(v is None for group in merits for v in group)
-    pair = Pair(first, second, (known[0], known[1]), missing)
-    if min(map(len, known)) < 2:
-        return pair
-    return replace(pair, test=compare(known[0], known[1]), interval=bootstrap(known[0], known[1]))
+def _floor(studies: Sequence[Seeds]) -> Error:
+    """What training seeds alone leave uncertain of the studies' mean.
+
+    Studies that ended with the very same recipe share one measurement. They look alike to the last digit, but
+    what was measured is not known to the last digit.
+    """
+    shares = [(seeds, studies.count(seeds) / len(studies)) for seeds in dict.fromkeys(studies)]
+    deviation = pooled_deviation([seeds for seeds, _ in shares]) or 0.0
+    variance = sum(share**2 * deviation**2 / len(seeds) for seeds, share in shares)
+    return Error(variance, max(1, sum(len(seeds) - 1 for seeds, _ in shares)))
 
 
-def _merit(campaign: Campaign, study: Study, limit: float | None, factor: float) -> float | None:
-    """The confirmed level of the study's recipe, at its end or at `limit` seconds; more is better."""
+def _merits(campaign: Campaign, study: Study, limit: float | None, factor: float) -> Seeds:
+    """The study's recipe, at its end or at `limit` seconds, on each fresh seed; more is better. Empty: unknown."""
     if not study.reference or not study.winner:
-        return None
+        return ()
     number = study.winner.number if limit is None else recipe_within(study, "seconds", limit)
     if number is None or number == study.reference.number:
-        level = campaign.level(campaign.reference_confirmed(factor))
+        measured = campaign.reference_confirmed(factor)
     else:
-        level = campaign.level(study.confirmed(number, factor))
-    return None if level is None else campaign.sign * level
+        measured = study.confirmed(number, factor)
+    return tuple(campaign.sign * value for value in campaign.by_seed(measured))
 
 
 def _equal_seconds(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from agent.report.campaign import Campaign
 from agent.report.comparison import Final, Pair, differing, finals, pairs
+from agent.report.words import count
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ def _waiting(campaign: Campaign, ends: list[Final]) -> str:
         return f"{count(len(running), 'study has', 'studies have')} not ended"
     if not ends:
         return "the reference did not run in any study"
+    if open_ := [both for study in campaign.studies if (both := study.open_confirmations)[0]]:
+        left, planned = map(sum, zip(*open_, strict=True))
+        studies = count(len(open_), "study", "studies")
+        return (
+            f"the confirmation of {studies} is not done, with {left} of its {planned} trainings still to come"
+        )
     if not campaign.reference_confirmed():
         return "nothing has been trained again on fresh seeds"
-    if open_ := [final.study for final in ends if final.confirmed is None]:
-        return f"{count(len(open_), 'winner has', 'winners have')} not been trained again on fresh seeds"
+    if unknown := [final for final in ends if final.confirmed is None and not final.failed]:
+        return f"{count(len(unknown), 'winner has', 'winners have')} not been trained again on fresh seeds"
     return ""
-
-
-def count(number: int, one: str, many: str) -> str:
-    """A number with its noun: "1 study", "3 studies"."""
-    return f"{number} {one if number == 1 else many}"

@@ -24,6 +24,17 @@ MOST_STUDIES = 50
 
 
 @dataclass(frozen=True)
+class Error:
+    """Of a mean: its variance, known with `df` degrees of freedom."""
+
+    variance: float
+    df: float
+
+
+NO_ERROR = Error(0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Test:
     """permutation: the permutation test's p. welch: p of Welch's t-test. p: the larger of the two.
 
@@ -41,17 +52,18 @@ class Test:
         return max(self.permutation, self.welch)
 
 
-def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Test:
-    """Two-sided test that two groups have the same mean.
+def compare(
+    first: Sequence[float], second: Sequence[float], floors: tuple[Error, Error] = (NO_ERROR, NO_ERROR)
+) -> Test:
+    """Two-sided test that two groups have the same mean. floors: as `welch_p` takes them.
 
     The permutation test is exact if both groups are alike in all but the mean. It errs too often where one
     group does not vary at all (a searcher without chance in it): four values on one side of a constant are
     no rarity (1 in 8), yet p = 2 / C(8, 4) = .029. Welch's t-test is right there and is right for normal
     values in general. A difference is claimed only if both see it.
     """
-    return Test(
-        permutation_p(first, second, seed), welch_p(first, second), smallest_p(len(first), len(second))
-    )
+    permutation, welch = permutation_p(first, second), welch_p(first, second, floors)
+    return Test(permutation, welch, smallest_p(len(first), len(second)))
 
 
 def permutation_p(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
@@ -81,21 +93,40 @@ def _dealings(count: int, size: int) -> npt.NDArray[np.intp]:
     return np.array(list(itertools.combinations(range(count), size)), dtype=np.intp)
 
 
-def welch_p(first: Sequence[float], second: Sequence[float]) -> float:
+def welch_p(
+    first: Sequence[float], second: Sequence[float], floors: tuple[Error, Error] = (NO_ERROR, NO_ERROR)
+) -> float:
     """Two-sided p of Welch's t-test; 1 where the groups are the same constant, 0 for different constants.
 
-    t = difference / sqrt(e1 + e2) with e = variance / n, and Satterthwaite's degrees of freedom,
-    (e1 + e2)^2 / (e1^2 / (n1 - 1) + e2^2 / (n2 - 1)). 1 with fewer than two values in a group.
+    t = difference / sqrt(e1 + e2) with e = variance / n, or the group's floor where that is more, and
+    Satterthwaite's degrees of freedom, (e1 + e2)^2 / (e1^2 / df1 + e2^2 / df2). 1 with fewer than two values
+    in a group.
     """
     if len(first) < 2 or len(second) < 2:
         return 1.0
     difference = float(np.mean(first) - np.mean(second))
-    errors = [float(np.var(group, ddof=1)) / len(group) for group in (first, second)]
-    if math.sqrt(sum(errors)) <= 1e-12 * max(1.0, abs(float(np.mean(first)))):
+    error = _error(first, second, floors)
+    if math.sqrt(error.variance) <= 1e-12 * max(1.0, abs(float(np.mean(first)))):
         return 1.0 if abs(difference) <= 1e-9 * max(1.0, abs(float(np.mean(first)))) else 0.0
-    below = sum(error**2 / (len(g) - 1) for error, g in zip(errors, (first, second), strict=True))
-    freedom = sum(errors) ** 2 / below
-    return 2 * float(stats.t.sf(abs(difference) / math.sqrt(sum(errors)), freedom))
+    return 2 * float(stats.t.sf(abs(difference) / math.sqrt(error.variance), error.df))
+
+
+def welch_interval(
+    first: Sequence[float], second: Sequence[float], floors: tuple[Error, Error], level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of mean(first) - mean(second) that belongs to `welch_p`, for two values or more in each group."""
+    error = _error(first, second, floors)
+    half = float(stats.t.isf((1 - level) / 2, error.df)) * math.sqrt(error.variance)
+    difference = float(np.mean(first) - np.mean(second))
+    return difference - half, difference + half
+
+
+def _error(first: Sequence[float], second: Sequence[float], floors: tuple[Error, Error]) -> Error:
+    """Of the difference of two means."""
+    own = [Error(float(np.var(group, ddof=1)) / len(group), len(group) - 1) for group in (first, second)]
+    errors = [max(pair, key=lambda error: error.variance) for pair in zip(own, floors, strict=True)]
+    total, below = sum(e.variance for e in errors), sum(e.variance**2 / e.df for e in errors)
+    return Error(total, total**2 / below if below else 1.0)
 
 
 def smallest_p(first: int, second: int) -> float:

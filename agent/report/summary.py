@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from agent.report.accounts import Account, accounts
 from agent.report.campaign import Campaign
 from agent.report.page.tables import all_marks
-from agent.report.verdict import duration, share, span, verdict
+from agent.report.verdict import verdict
+from agent.report.words import duration, share, span
 
 MOST_ROWS = 40
 

@@ -39,4 +39,5 @@ def allowed(arm: Arm, phase: Phase, desk: Desk) -> str:
     if arm.phases:
         return f"{phase.permissions()}."
     count = len(desk.space.distributions)
-    return f"only the {count} parameters above, within their ranges; one or several at once."
+    said = f"only the {count} parameters above, within their ranges; one or several at once."
+    return f"{said} The program's phases do not bind in this study." if arm.knowledge else said

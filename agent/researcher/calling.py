@@ -83,6 +83,7 @@ class Switchboard:
         with self._lock:
             if usd:
                 self.desk.charge(usd, 0.0)
+            reason = self.scrubber.text(reason)  # a server may repeat the key that it refuses
             self.desk.log("llm trouble", attempt=attempt, reason=reason, pause=pause, usd=usd)
 
     def _reserve(self, request: Request) -> float:

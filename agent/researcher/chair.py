@@ -14,7 +14,6 @@ from agent.researcher.exchange import Ending, Exchange
 from agent.researcher.memory import Memory
 from agent.researcher.program import Phase, Program
 from agent.researcher.prompt import Prompts
-from agent.researcher.rules import next_number
 from agent.researcher.settings import LLMSettings
 from agent.researcher.toolbox import Toolbox
 
@@ -60,5 +59,5 @@ class Chair:
             self._one_at_a_time,
             count,
         )
-        line = Line(self.switchboard, prompt, next_number(history), purpose)
+        line = Line(self.switchboard, prompt, self.desk.next_trial, purpose)
         return Exchange(line, prompt, toolbox).run()

@@ -11,10 +11,20 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from agent.records import Edit, Trial, Value
-from agent.researcher.hygiene import as_data, one_line, unmarked
+from agent.researcher.hygiene import as_data, one_line, own_frames, unmarked
 from agent.researcher.names import PLAIN, Names
 
 HEADER = "number | category | change | score | delta | P(gain) | verdict | note"
+LEGEND = (
+    "Score: the mean over folds, and over seeds where it was run again. delta: against the recipe of that time, "
+    "on the same folds and seeds; P(gain): how probable it is that the change really gains. A trial that was "
+    "stopped after its first fold was clearly behind there: its score is that fold's alone."
+)
+# without a word that tells what the black box is
+NEUTRAL_LEGEND = (
+    "delta: against the best point of that time; P(gain): how probable it is that the change really gains. A trial "
+    "that was measured in part was clearly behind."
+)
 ROWS_A_BLOCK = 10
 CURVE_POINTS = 10
 # a completed trial's change was checked against the config and is shown whole; a rejected one's may be
@@ -80,7 +90,8 @@ def number(value: float | None, digits: int = 6) -> str:
 
 
 def curves(trial: Trial, points: int = CURVE_POINTS) -> str:
-    """The learning curves of one run: for each quantity its values at equal distances, three digits each.
+    """The learning curves of one run (one fold): for each quantity its values at equal distances, three digits
+    each, and how long it took.
 
     Of a trial that ended well its first run is shown, of another one the last, which went wrong.
     """
@@ -92,10 +103,23 @@ def curves(trial: Trial, points: int = CURVE_POINTS) -> str:
     chosen = [rows[step] for step in steps]
     names = [name for name in rows[-1] if name not in ("seconds", "fold")]
     lines = [f"  {name}: " + " ".join(number(_get(row, name), 3) or "-" for row in chosen) for name in names]
-    return (
-        f"trial {trial.number}, score {number(trial.outcome.score if trial.outcome else None) or 'none'}\n"
-        + ("\n".join(lines))
-    )
+    seconds = _get(rows[-1], "seconds")
+    took = "" if seconds is None else f", {seconds:.3g} s"
+    return "\n".join([f"trial {trial.number}, score {number(trial.outcome.score) or 'none'}{took}", *lines])
+
+
+def spread(trial: Trial, names: Names = PLAIN) -> str:
+    """The measured scores seed by seed, fold by fold: how much they vary without any change."""
+    if trial.outcome is None:
+        return ""
+    if names.neutral:
+        return " ".join(number(item.score, 4) for item in trial.outcome.measurements)
+    seeds = dict.fromkeys(item.seed for item in trial.outcome.measurements)
+    folds = {
+        seed: " ".join(number(item.score, 4) for item in trial.outcome.measurements if item.seed == seed)
+        for seed in seeds
+    }
+    return "; ".join(f"seed {seed}: {scores}" for seed, scores in folds.items())
 
 
 def _runs(rows: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
@@ -137,9 +161,9 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
             f"  seed {run.seed}, fold {run.fold}: {number(run.score)}; {_metrics(run.metrics)}"
             for run in outcome.measurements
         ]
-    shown = [*lines, curves(trial, 20)] + [_patch(edit) for edit in proposal.edits]
+    shown = [*lines, curves(trial, 20)] + [patch(edit) for edit in proposal.edits]
     if outcome and outcome.log_tail:
-        shown.append(as_data(f"end of the log of trial {trial.number}", outcome.log_tail))
+        shown.append(as_data(f"end of the log of trial {trial.number}", own_frames(outcome.log_tail)))
     return "\n".join(part for part in shown if part)
 
 
@@ -147,7 +171,8 @@ def _note(trial: Trial, names: Names) -> str:
     outcome = trial.outcome
     assert outcome is not None
     if outcome.status == "completed":
-        return "stopped after its first fold" if outcome.stopped_early else ""
+        early = "measured in part" if names.neutral else "stopped after its first fold"
+        return early if outcome.stopped_early else ""
     reason = one_line(outcome.reason, 160)
     return f"{outcome.status}: {reason}" if reason and not names.neutral else outcome.status
 
@@ -162,9 +187,10 @@ def _edit(edit: Edit) -> str:
     return f"edit {one_line(edit.path, 120)} (+{added} -{removed} lines)"
 
 
-def _patch(edit: Edit) -> str:
+def patch(edit: Edit, most: int = 6000) -> str:
+    """The edit itself, of which the table has the size alone."""
     text = f"--- old\n{edit.old}\n+++ new\n{edit.new}"
-    return as_data(f"edit of {one_line(edit.path, 120)}", text, 6000)
+    return as_data(f"edit of {one_line(edit.path, 120)}", text, most)
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

@@ -18,6 +18,12 @@ KEYLIKE = re.compile(
     r"|hf_[A-Za-z0-9]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
     re.DOTALL,
 )
+# a frame is its line, and the deeper ones that quote the source; the first may be cut off at its beginning
+LIBRARY_FRAMES = re.compile(
+    r'(?:^ {1,9}File "[^"\n]{0,300}?/(?:site-packages|lib/python3[^/\n]{0,9})/[^"\n]{0,300}".*\n(?: {4,}.*\n)*)+',
+    re.MULTILINE,
+)
+CARETS = re.compile(r"^ +[\^~]+ *\n", re.MULTILINE)
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 HIDDEN = "[secret]"
 
@@ -43,6 +49,12 @@ def one_line(text: str, most: int) -> str:
 def unmarked(text: str) -> str:
     """No tag inside that could end the marks around it, or look like a message's frame."""
     return MARK.sub("‹", text)
+
+
+def own_frames(log: str) -> str:
+    """A log whose tracebacks have lost the frames of libraries, and the marks under the lines: what is left is
+    the code that a proposal can change, and the error."""
+    return LIBRARY_FRAMES.sub("  … (frames of libraries)\n", CARETS.sub("", log))
 
 
 def as_data(name: str, text: str, most: int = 4000) -> str:

@@ -18,7 +18,7 @@ from agent.researcher.exchange import GaveUp
 from agent.researcher.hygiene import as_data
 from agent.researcher.memory import Plan
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import next_number, trials_without_keep
+from agent.researcher.rules import trials_without_keep
 from agent.researcher.toolbox import Planned
 
 
@@ -41,7 +41,7 @@ class Planning:
 
     def __init__(self, chair: Chair, program: Program, phase: Phase, history: Sequence[Trial]) -> None:
         self.chair, self.program, self.phase, self.history = chair, program, phase, history
-        self.number = next_number(history)
+        self.number = chair.desk.next_trial
 
     def make(self, reason: str) -> None:
         """Write the plan. If that fails, the old one stays, and the next try is at the next reason.

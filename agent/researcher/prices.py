@@ -12,6 +12,8 @@ from agent.researcher.settings import Prices
 
 # English and code hold about 4 characters a token; 3.5 errs on the safe side
 CHARS_PER_TOKEN = 3.5
+# where dollars must not be passed, as many tokens as any tokenizer is likely to make of it
+LEAST_CHARS_PER_TOKEN = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ def dollars(usage: Usage, prices: Prices) -> float:
     return tokens / 1e6 + usage.web_searches * prices.web_search
 
 
-def tokens_estimate(text: str) -> int:
-    """A conservative count: bytes of UTF-8 over 3.5."""
-    return math.ceil(len(text.encode("utf-8", "replace")) / CHARS_PER_TOKEN)
+def tokens_estimate(text: str, chars_per_token: float = CHARS_PER_TOKEN) -> int:
+    """Bytes of UTF-8 over 3.5: somewhat more than there are of English."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / chars_per_token)
 
 
 def worst_case(request: Mapping[str, Any], prices: Prices, web_searches: int) -> float:
@@ -67,7 +69,8 @@ def worst_case(request: Mapping[str, Any], prices: Prices, web_searches: int) ->
 
     A server-side search makes the model read its prompt again, with what was found.
     """
-    prompt = tokens_estimate(json.dumps([request[key] for key in ("system", "tools", "messages")]))
+    sent = json.dumps([request[key] for key in ("system", "tools", "messages")])
+    prompt = tokens_estimate(sent, LEAST_CHARS_PER_TOKEN)
     factor = max(1.0, prices.cache_write_5m, prices.cache_write_1h)
     found = web_searches * prices.web_search_tokens
     tokens = (prompt * (factor + web_searches) + found) * prices.input + request["max_tokens"] * prices.output

@@ -10,18 +10,30 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from agent.desk import Desk
 from agent.records import Trial
 from agent.researcher.arm import Arm, allowed
-from agent.researcher.history import HEADER, change, curves, number, running, table
-from agent.researcher.hygiene import as_data, clean, one_line, unmarked
+from agent.researcher.history import (
+    HEADER,
+    LEGEND,
+    NEUTRAL_LEGEND,
+    change,
+    curves,
+    number,
+    patch,
+    running,
+    spread,
+    table,
+)
+from agent.researcher.hygiene import as_data, clean, one_line, own_frames, unmarked
 from agent.researcher.memory import Memory
 from agent.researcher.names import space_table
 from agent.researcher.prices import CHARS_PER_TOKEN, tokens_estimate
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import next_number, proposed
+from agent.researcher.rules import barred_category, proposed
 from agent.researcher.settings import LLMSettings
 from agent.researcher.tools import definitions
 
@@ -77,7 +89,7 @@ class Prompts:
             web_searches=searches,
         )
         for points in (RECENT_CURVES, 1, 0):
-            now = self._now(phase, history, points, task, extra)
+            now = self._now(program, phase, history, points, task, extra)
             prompt = Prompt(self._system(program), tuple(tools), (*past, _text(now)))
             if prompt.tokens() <= self.settings.prompt_tokens:
                 break
@@ -86,14 +98,15 @@ class Prompts:
     def _system(self, program: Program) -> tuple[Block, ...]:
         if not self.arm.knowledge:
             return (_text(self.arm.role),)
-        return (_text(self.arm.role), _text(f"# The program\n\n{program.text}"))
+        return (_text(self.arm.role), _text(program.text))
 
     def _past(self, history: Sequence[Trial]) -> tuple[Block, ...]:
         """Task, space and code, then the history's blocks."""
         parts = [self._task(), f"# Parameters\n\n{space_table(self.desk.space, self.arm.names)}"]
         if self.arm.code:
             parts.append(self._code())
-        blocks = [_text("\n\n".join(parts)), _text(f"# History\n\n{HEADER}")]
+        legend = NEUTRAL_LEGEND if self.arm.names.neutral else LEGEND
+        blocks = [_text("\n\n".join(parts)), _text(f"# History\n\n{legend}\n\n{HEADER}")]
         return (*blocks, *(_text(rows) for rows in table(history, self.arm.names)))
 
     def _task(self) -> str:
@@ -101,7 +114,7 @@ class Prompts:
         better = "lower" if task.direction == "minimize" else "higher"
         if not self.arm.knowledge:
             return f"# Goal\n\nThe score: {better} is better."
-        locked = f"Locked keys: {', '.join(task.locked)}." if self.arm.whole_config else ""
+        locked = f"Locked keys: {', '.join(_patterns(task.locked))}." if self.arm.whole_config else ""
         goal = f"Metric: {task.metric}, {better} is better. {task.description}"
         return f"# Task {task.name}\n\n{goal}\n{locked}".strip()
 
@@ -122,8 +135,10 @@ class Prompts:
         title = "# Code of the current recipe" + ("" if self.arm.edits else " (for reading)")
         return "\n\n".join([title, *files, f"{more} {readable}"])
 
-    def _now(self, phase: Phase, history: Sequence[Trial], points: int, task: str, extra: str) -> str:
-        parts = [self._recipe(), self._curves(history, points), self._trouble(history)]
+    def _now(
+        self, program: Program, phase: Phase, history: Sequence[Trial], points: int, task: str, extra: str
+    ) -> str:
+        parts = [self._recipe(history), self._curves(history, points), self._last(history)]
         if under_way := running(history, self.arm.names):
             parts.append(f"# Running now, beside what you propose\n\n{under_way}")
         plan, scratchpad, inbox = self.memory.plan(), self.memory.scratchpad(), self.memory.inbox()
@@ -133,10 +148,10 @@ class Prompts:
             parts.append(f"# Scratchpad\n\n{as_data('scratchpad', scratchpad, 6000)}")
         if inbox and self.arm.knowledge:
             parts.append(f"<note>\n{unmarked(inbox)}\n</note>")
-        parts += [self._budget(phase, history), extra, f"# Now\n\n{task}"]
+        parts += [self._budget(program, phase, history), extra, f"# Now\n\n{task}"]
         return "\n\n".join(part for part in parts if part)
 
-    def _recipe(self) -> str:
+    def _recipe(self, history: Sequence[Trial]) -> str:
         best = self.desk.recipe()
         score = best.outcome.score if best.outcome else None
         names = self.arm.names
@@ -147,7 +162,9 @@ class Prompts:
         }
         settings = "\n".join(f"{names.key(key)}={names.value(key, value)}" for key, value in known.items())
         title = f"# Current recipe: trial {best.number}, score {number(score)}"
-        return f"{title}\n\n{settings or 'the reference as it is'}"
+        measured = {t.number: f"trial {t.number}: {spread(t, names)}" for t in (history[0], best)}
+        noise = "\n".join(["All that was measured, one score a run:", *measured.values()])
+        return "\n\n".join([title, settings or "the reference as it is", noise])
 
     def _curves(self, history: Sequence[Trial], recent: int) -> str:
         if not (recent and self.arm.knowledge):
@@ -156,36 +173,51 @@ class Prompts:
         chosen = {trial.number: trial for trial in [self.desk.recipe(), *ended[-recent:]]}
         shown = [text for _, trial in sorted(chosen.items()) if (text := curves(trial))]
         return (
-            "# Learning curves: the recipe's and the latest, start to end\n\n" + "\n".join(shown)
+            "# Learning curves of one fold: the recipe's and the latest, start to end\n\n" + "\n".join(shown)
             if shown
             else ""
         )
 
-    def _trouble(self, history: Sequence[Trial]) -> str:
-        """What the last trial failed of, while it is news."""
+    def _last(self, history: Sequence[Trial]) -> str:
+        """What was expected of the last trial, and what it failed of: a new conversation remembers neither."""
         last = next((trial for trial in reversed(history) if trial.outcome), None)
-        if (
-            last is None
-            or last.outcome is None
-            or last.outcome.status == "completed"
-            or self.arm.names.neutral
-        ):
+        if last is None or last.outcome is None or last.number == history[0].number:
             return ""
-        said = f"{one_line(last.outcome.reason, 600)}\n{clean(last.outcome.log_tail, 2500)}"
-        head = f"# The last trial ({last.number}) failed: {last.outcome.status}\n\nIts change: {change(last)}"
-        return f"{head}\n{as_data('reason and end of the log', said)}"
+        failed = last.outcome.status != "completed"
+        ended = f"failed: {last.outcome.status}" if failed else last.verdict.decision if last.verdict else ""
+        lines = [f"# The last trial ({last.number}) {ended}\n\nIts change: {change(last, self.arm.names)}"]
+        if last.proposal.hypothesis:
+            lines.append(f"Its hypothesis: {one_line(last.proposal.hypothesis, 600)}")
+            lines.append(f"What was expected: {one_line(last.proposal.expected_effect, 400)}")
+        if failed and not self.arm.names.neutral:
+            lines += [patch(edit, 3000) for edit in last.proposal.edits]
+            said = f"{one_line(last.outcome.reason, 600)}\n{clean(own_frames(last.outcome.log_tail), 2500)}"
+            lines.append(as_data("reason and end of the log", said))
+        return "\n".join(lines)
 
-    def _budget(self, phase: Phase, history: Sequence[Trial]) -> str:
+    def _budget(self, program: Program, phase: Phase, history: Sequence[Trial]) -> str:
         budget, spent = self.desk.budget, self.desk.spent()
         left = budget.trials - proposed(history)
-        lines = [f"Trial {next_number(history)} is next; {left} of {budget.trials} trials are left."]
+        lines = [f"Trial {self.desk.next_trial} is next; {left} of {budget.trials} trials are left."]
         if self.arm.knowledge:
             lines.append(f"A trial trains for {budget.seconds:g} s, shared by its folds.")
         if budget.usd is not None:
             lines.append(f"{budget.usd - spent.usd:.2f} of {budget.usd:g} dollars are left.")
-        name = f" (phase {phase.name!r})" if self.arm.phases else ""
-        lines.append(f"Allowed now{name}: {allowed(self.arm, phase, self.desk)}")
+        lines.append(
+            f"Allowed now{self._phase(program, phase, history)}: {allowed(self.arm, phase, self.desk)}"
+        )
+        if self.arm.phases and (barred := barred_category(history, program.most_in_a_row)):
+            lines.append(
+                f"Not now: category {barred!r}; the latest trials were all of it, and none was kept."
+            )
         return "# Budget\n\n" + "\n".join(lines)
+
+    def _phase(self, program: Program, phase: Phase, history: Sequence[Trial]) -> str:
+        if not self.arm.phases:
+            return ""
+        trials = self.desk.budget.trials
+        left = sum(program.phase(number, trials) == phase for number in range(proposed(history), trials))
+        return f" (phase {phase.name!r}, for {left} more trial{'s' * (left != 1)})"
 
     def _marked(self, prompt: Prompt) -> Prompt:
         """Cache marks: after the program, after the code, after the history's last full block, at the end."""
@@ -200,6 +232,16 @@ class Prompts:
         for index, life in marks.items():
             opening[index] = _mark(opening[index], life)
         return Prompt((*prompt.system[:-1], _mark(prompt.system[-1], ttl)), prompt.tools, tuple(opening))
+
+
+def _patterns(locked: Sequence[str]) -> list[str]:
+    """The patterns, less the single keys that another one covers, and in their order."""
+    wide = [pattern for pattern in locked if "*" in pattern]
+    return [
+        key
+        for key in dict.fromkeys(locked)
+        if key in wide or not any(fnmatchcase(key, pattern) for pattern in wide)
+    ]
 
 
 def _text(text: str) -> Block:

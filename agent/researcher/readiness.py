@@ -1,7 +1,7 @@
 """The settings of an LLM searcher go in; whatever would stop it at its first call is raised before a study is begun.
 
 A reference trial takes minutes, so the key and the model's name are checked before it, by one request that
-costs nothing. A server that does not answer it, or knows no such request, is left to the first round.
+costs nothing. A server that fails it, or knows no such request, is left to the first round.
 """
 
 from __future__ import annotations
@@ -21,20 +21,28 @@ ANSWER_SECONDS = 15.0
 
 
 def require_ready(llm: Mapping[str, Any], program: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Raises SettingsError, ProgramError, and LLMRefused for a missing or wrong key or an unknown model."""
+    """Raises SettingsError, ProgramError, and LLMRefused: no or a wrong key, an unknown model, no server."""
     settings = LLMSettings.from_mapping(llm)
     read_program(program_path(program))
     api = connected(settings, environment.get(settings.key_env))
-    if not settings.key_needed:
-        return
     try:
         api.models.retrieve(settings.model, timeout=ANSWER_SECONDS)
     except Exception as error:
         trouble = understand(error)
         if trouble is None:
             raise
-        if _certain(error, settings.model):
+        if _unreachable(error):
+            where = f"nothing answers at {api.base_url}: start the server there, or give llm.base_url"
+            raise LLMRefused(f"{where} ({trouble.reason})") from error
+        if settings.key_needed and _certain(error, settings.model):
             raise LLMRefused(f"{settings.model}: {trouble.reason}") from error
+
+
+def _unreachable(error: Exception) -> bool:
+    """No connection at all; one that is slow may have a bad day."""
+    return isinstance(error, anthropic.APIConnectionError) and not isinstance(
+        error, anthropic.APITimeoutError
+    )
 
 
 def _certain(error: Exception, model: str) -> bool:

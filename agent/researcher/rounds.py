@@ -12,7 +12,7 @@ from agent.researcher.chair import Chair
 from agent.researcher.exchange import Ending, GaveUp
 from agent.researcher.planning import Planning, reason_to_plan
 from agent.researcher.program import Phase, Program
-from agent.researcher.rules import next_number, proposed
+from agent.researcher.rules import proposed
 from agent.researcher.toolbox import Concluded, Proposed
 
 # trials that one conversation may propose; a lab with more places to fill asks again
@@ -24,7 +24,7 @@ def play(chair: Chair, program: Program, history: Sequence[Trial], count: int = 
 
     Raises LLMUnavailable (pause and call again: the round is repeated) and LLMRefused (stop).
     """
-    number = next_number(history)
+    number = chair.desk.next_trial
     phase, together = _phase(program, proposed(history), chair.desk.budget.trials, min(count, MOST_TOGETHER))
     binding = phase.name if chair.arm.phases else ""
     try:

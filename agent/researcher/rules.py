@@ -28,7 +28,12 @@ def forbidden(
         return reason
     if arm.phases and (reason := _phase(proposal, phase)):
         return reason
-    return _category(proposal.category, history, program.most_in_a_row) if arm.phases else None
+    if arm.phases and barred_category(history, program.most_in_a_row) == proposal.category:
+        return (
+            f"the last {program.most_in_a_row} trials or more were all of category {proposal.category!r} and none "
+            "was kept; choose another category"
+        )
+    return None
 
 
 def _phase(proposal: Proposal, phase: Phase) -> str | None:
@@ -43,19 +48,12 @@ def _phase(proposal: Proposal, phase: Phase) -> str | None:
     return None
 
 
-def _category(category: str, history: Sequence[Trial], most: int) -> str | None:
-    """No more than `most` of one category in a row without a keep."""
-    run = 0
-    for trial in reversed(history):
-        decision = trial.verdict.decision if trial.verdict else None
-        if trial.proposal.category != category or decision in ("kept", "reference"):
-            break
-        run += 1
-    if run < most:
-        return None
-    return (
-        f"the last {run} trials were all of category {category!r} and none was kept; choose another category"
-    )
+def barred_category(history: Sequence[Trial], most: int) -> str | None:
+    """The category of which there have been `most` trials in a row without a keep; None if there is none."""
+    latest = history[-most:]
+    categories = {trial.proposal.category for trial in latest}
+    kept = any(trial.verdict and trial.verdict.decision in ("kept", "reference") for trial in latest)
+    return categories.pop() if len(latest) == most and len(categories) == 1 and not kept else None
 
 
 def proposed(history: Sequence[Trial]) -> int:

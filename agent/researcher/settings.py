@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 # how the model is reached, which may change while a study goes on; all the rest is part of what it is
@@ -85,10 +85,6 @@ class LLMSettings:
         if settings.backoff.attempts < 1:
             raise SettingsError(f"llm.backoff.attempts={settings.backoff.attempts}: expected at least 1")
         return settings
-
-    def price_table(self) -> dict[str, Any]:
-        """What a study stores beside its dollars."""
-        return {"model": self.model, **asdict(self.prices)}
 
 
 def _section(kind: type, values: Any, path: str) -> Any:

@@ -12,7 +12,7 @@ from agent.records import Proposal, Trial
 from agent.researcher import tools
 from agent.researcher.arm import Arm
 from agent.researcher.history import details
-from agent.researcher.hygiene import as_data, clean, one_line, unmarked
+from agent.researcher.hygiene import as_data, clean, one_line, own_frames, unmarked
 from agent.researcher.memory import Idea, Memory, ranked
 from agent.researcher.program import Phase, Program
 from agent.researcher.rules import forbidden, proposed
@@ -111,7 +111,7 @@ class Toolbox:
         if reason := self._unfit(proposal, beside):
             return Answer(f"not accepted: {reason}", fault=True, attempt=proposal)
         if proposal.edits and (traceback := self.desk.try_out(proposal)):
-            said = as_data("traceback", traceback, 3000)
+            said = as_data("traceback", own_frames(traceback), 3000)
             text = f"the code fails its first step; nothing was run or charged yet:\n{said}"
             return Answer(text, fault=True, attempt=proposal)
         left = self.count - len(beside) - 1

@@ -19,7 +19,9 @@ class Stopped(Exception):
 
 
 def until_stopped(call: Callable[[], Result], stop: threading.Event) -> Result:
-    """What `call` returns or raises; it runs in a thread of its own."""
+    """What `call` returns or raises; it runs in a thread of its own, and not at all if it is too late."""
+    if stop.is_set():
+        raise Stopped
     future: Future[Result] = Future()
 
     def work() -> None:

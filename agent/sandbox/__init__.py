@@ -29,13 +29,22 @@ Not covered:
 - Denial of service within the limits: it may use its memory, its disk, its processes and its time.
 """
 
-from agent.sandbox.base import RUN_DIR, Finished, KilledBy, Limits, Mount, Sandbox, SandboxUnavailable
+from agent.sandbox.base import (
+    RUN_DIR,
+    Finished,
+    KilledBy,
+    Limits,
+    Mount,
+    Preload,
+    Sandbox,
+    SandboxUnavailable,
+)
 from agent.sandbox.bubblewrap import Bubblewrap
 from agent.sandbox.devices import gpu_devices
 from agent.sandbox.none import Unsandboxed
 from agent.sandbox.text import clean_text
 
 __all__ = [
-    "RUN_DIR", "Bubblewrap", "Finished", "KilledBy", "Limits", "Mount", "Sandbox", "SandboxUnavailable",
+    "RUN_DIR", "Bubblewrap", "Finished", "KilledBy", "Limits", "Mount", "Preload", "Sandbox", "SandboxUnavailable",
     "Unsandboxed", "clean_text", "gpu_devices",
 ]  # fmt: skip

@@ -74,6 +74,7 @@ class Finished:
     peak_memory_bytes: the highest polled use (see Limits.memory_bytes); a run shorter than 20 ms may show 0.
     log_tail: the end of standard output and error, cleaned for terminals and prompts. Also a claim.
     started: False when `stop` was set before the command began.
+    cold: why the interpreter was started anew where libraries should have been loaded already; else empty.
     """
 
     returncode: int | None
@@ -82,6 +83,18 @@ class Finished:
     peak_memory_bytes: int
     log_tail: str
     started: bool
+    cold: str = ""
+
+
+@dataclass(frozen=True)
+class Preload:
+    """Libraries for a command that is a Python script: see agent.sandbox.forkserver.
+
+    modules: what to import ahead, never the script's own. hidden: packages that probes are not to find meanwhile.
+    """
+
+    modules: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
 
 
 class SandboxUnavailable(RuntimeError):
@@ -101,6 +114,12 @@ class Sandbox(Protocol):
     def check(self) -> None:
         """Run a probe. Raises SandboxUnavailable when the guarantees cannot be given here."""
 
+    def gpus(self) -> list[int]:
+        """The numbers of the cards that a run may use."""
+
+    def with_gpus(self, numbers: Sequence[int]) -> Sandbox:
+        """The same, for runs that may use only these cards of this machine; CUDA counts them from 0."""
+
     def run(
         self,
         command: Sequence[str],
@@ -112,6 +131,7 @@ class Sandbox(Protocol):
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """Run `command` to its end or to a limit; return when all of its processes are gone.
 
@@ -119,5 +139,12 @@ class Sandbox(Protocol):
             directory. mounts: what else of the host is visible. masked: paths inside, each below a mount,
             that an empty read-only file or folder hides. environment: all that the command sees of the
             environment beside PATH, HOME, TMPDIR, LANG and USER. log_path: receives output and errors.
-            stop: set it from another thread to end the run.
+            stop: set it from another thread to end the run. preload: `command` is Python, a script and its
+            arguments, and may begin in a process that has these libraries imported already.
         """
+
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Begin to import what `run` will be called with, and return at once."""
+
+    def close(self) -> None:
+        """End what was prepared; runs go on."""

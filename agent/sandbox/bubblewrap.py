@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agent.sandbox.account import owned_by, payload_uid, require_open
 from agent.sandbox.arguments import HOME, View
-from agent.sandbox.base import Finished, Limits, Mount, SandboxUnavailable
-from agent.sandbox.devices import Gpus, gpu_devices
+from agent.sandbox.base import Finished, Limits, Mount, Preload, SandboxUnavailable
+from agent.sandbox.devices import Gpus, card_numbers, gpu_devices
+from agent.sandbox.forkserver import ForkServerFailed
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.launch import Started, start
 from agent.sandbox.log import Log
 from agent.sandbox.strays import sweep_strays
 from agent.sandbox.supervise import Supervisor
+from agent.sandbox.warm import Warmth
 from agent.sandbox.watch import Watch
 
 
@@ -29,13 +34,15 @@ class Bubblewrap:
 
     gpus: which NVIDIA devices are passed, "all", "none" or their numbers.
     libraries: further folders shown read-only at their own place, for drivers outside /usr.
+    warm: where a run says what to preload, fork it from a process that has imported it (agent.sandbox.warm).
     """
 
     name = "bubblewrap"
 
-    def __init__(self, gpus: Gpus = "all", libraries: Sequence[str] = ()) -> None:
+    def __init__(self, gpus: Gpus = "all", libraries: Sequence[str] = (), warm: bool = False) -> None:
         self._devices = gpu_devices(gpus)
         self._libraries = tuple(Path(folder) for folder in libraries)
+        self._warmth = Warmth() if warm else None
 
     def check(self) -> None:
         """Start the interpreter inside once, and look at what it is allowed. Raises SandboxUnavailable.
@@ -69,6 +76,16 @@ class Bubblewrap:
                 "check that the interpreter runs with `-I -c 1`; report this if it does",
             )
 
+    def gpus(self) -> list[int]:
+        """See Sandbox.gpus."""
+        return card_numbers(self._devices)
+
+    def with_gpus(self, numbers: Sequence[int]) -> Bubblewrap:
+        """See Sandbox.with_gpus."""
+        other = copy.copy(self)
+        other._devices = gpu_devices(numbers)
+        return other
+
     def run(
         self,
         command: Sequence[str],
@@ -80,6 +97,7 @@ class Bubblewrap:
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """See Sandbox.run. Safe to call from several threads at once.
 
@@ -97,9 +115,30 @@ class Bubblewrap:
             folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, folder)
             stack.enter_context(owned_by(run_dir, uid))
+            cold = ""
+            if preload is not None and self._warmth is not None:
+                try:
+                    server = self._warmth.server(command, preload, view.environment)
+                    with start(view, None) as waiting:
+                        go = partial(waiting.go_by, server, command[1:])
+                        return _finish(
+                            waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop
+                        )
+                except ForkServerFailed as error:
+                    cold = str(error)
             started = stack.enter_context(start(view, command))
             watch = Watch(started.processes, limits, folder)
-            return _finish(started, watch, log, limits, stop)
+            return replace(_finish(started, started.go, watch, log, limits, stop), cold=cold)
+
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """See Sandbox.prepare."""
+        if self._warmth is not None:
+            self._warmth.prepare(preload, _environment([sys.executable], environment))
+
+    def close(self) -> None:
+        """See Sandbox.close."""
+        if self._warmth is not None:
+            self._warmth.close()
 
     def _interpreter(self) -> tuple[Path, ...]:
         folders = interpreter_folders()
@@ -108,14 +147,19 @@ class Bubblewrap:
 
 
 def _finish(
-    started: Started, watch: Watch, log: Log, limits: Limits, stop: threading.Event | None
+    started: Started,
+    go: Callable[[], None],
+    watch: Watch,
+    log: Log,
+    limits: Limits,
+    stop: threading.Event | None,
 ) -> Finished:
     """Let the command begin, see it to its end, and say how that was."""
     if stop is not None and stop.is_set():
         return Finished(None, "stop", 0.0, 0, "", started=False)
     supervisor = Supervisor(started.processes, watch, started.output, log, limits, started.processes.fileno())
     began = time.monotonic()
-    started.go()
+    go()
     killed_by = supervisor.supervise(stop)
     seconds = time.monotonic() - began
     code = started.exit_code()

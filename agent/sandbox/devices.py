@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,11 @@ def gpu_devices(gpus: Gpus = "all", dev: Path = Path("/dev")) -> dict[str, Path]
         return {}
     nodes = [*_shared_nodes(dev), *(cards[number] for number in chosen)]
     return {f"/dev/{node.relative_to(dev)}": node for node in nodes}
+
+
+def card_numbers(devices: Mapping[str, Path]) -> list[int]:
+    """The numbers N of the /dev/nvidiaN among them."""
+    return sorted(int(match[1]) for name in devices if (match := re.fullmatch(r"/dev/nvidia(\d+)", name)))
 
 
 def _shared_nodes(dev: Path) -> Iterator[Path]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from agent.sandbox.account import drop_command
 from agent.sandbox.arguments import View, etc_files, masked_sources, view_arguments
-from agent.sandbox.base import Limits, SandboxUnavailable
+from agent.sandbox.base import RUN_DIR, Limits, SandboxUnavailable
+from agent.sandbox.forkserver import ForkServer, namespaces_of
 from agent.sandbox.processes import NamespaceProcesses
 from agent.sandbox.refusals import explain, not_installed
 from agent.sandbox.seccomp import filter_program
@@ -37,6 +38,10 @@ _READY = b"ready\n"
 _PRELUDE = (
     'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r go || exit 125; "$@" </dev/null; exit $?'
 )
+# With a fork server, a process from outside comes in, and its end is the sandbox's.
+_PRELUDE_OF_FORKS = (
+    'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r code || exit 125; exit "$code"'
+)
 _START_SECONDS = 30.0
 
 
@@ -48,6 +53,8 @@ class Started:
     processes: NamespaceProcesses
     status: int
     output: int
+    first: int
+    view: View
 
     def go(self) -> None:
         """Let the command begin."""
@@ -55,6 +62,28 @@ class Started:
         with suppress(BrokenPipeError):  # killed from elsewhere; the supervisor will see it gone
             self.process.stdin.write(b"go\n")
         self.process.stdin.close()
+
+    def go_by(self, server: ForkServer, command: Sequence[str]) -> None:
+        """Let a fork of the server come in and run `command`, a script and its arguments.
+
+        Raises ForkServerFailed; then the sandbox is of no further use.
+        """
+        assert self.process.stdin is not None
+        request = {
+            "command": list(command),
+            "uid": self.view.uid if os.geteuid() == 0 else None,
+            "rlimits": rlimits(self.view.limits),
+            "folder": RUN_DIR,
+            "sandboxed": True,
+        }
+        with ExitStack() as stack:
+            stack.callback(self.process.stdin.close)
+            output = os.open(f"/proc/{self.process.pid}/fd/1", os.O_WRONLY | os.O_CLOEXEC)
+            stack.callback(os.close, output)
+            program = _content(stack, filter_program(platform.machine()))
+            server.fork(
+                request, self.process.stdin.fileno(), output, [program, *namespaces_of(self.first, stack)]
+            )
 
     def exit_code(self) -> int | None:
         """Wait for bubblewrap; the code that it reported, None when it was itself killed."""
@@ -68,9 +97,10 @@ class Started:
 
 
 @contextmanager
-def start(view: View, command: Sequence[str]) -> Iterator[Started]:
+def start(view: View, command: Sequence[str] | None) -> Iterator[Started]:
     """bubblewrap, set up and waiting for the word to go; killed, with all inside, on leaving.
 
+    command: None where a fork server's process will come in.
     The caller's thread must live until then: the kernel ties --die-with-parent to it.
     """
     bwrap = shutil.which("bwrap")
@@ -87,7 +117,8 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
         passed.append(_content(stack, "\0".join(arguments).encode()))
         status, status_inside = os.pipe()
         stack.callback(os.close, status)
-        inside = [*drop_command(view.uid), *_prlimit(view.limits), "sh", "-c", _PRELUDE, "sh", *command]
+        prelude = [_PRELUDE, "sh", *command] if command is not None else [_PRELUDE_OF_FORKS]
+        inside = [*drop_command(view.uid), *_prlimit(view.limits), "sh", "-c", *prelude]
         try:
             process = subprocess.Popen(
                 [bwrap, "--args", str(passed[1]), "--json-status-fd", str(status_inside), "--", *inside],
@@ -103,10 +134,10 @@ def start(view: View, command: Sequence[str]) -> Iterator[Started]:
         assert process.stdout is not None
         # programs may open /dev/stdout anew, and then it must be theirs
         os.fchown(process.stdout.fileno(), view.uid, -1)
-        yield _await_ready(stack, process, status)
+        yield _await_ready(stack, process, status, view)
 
 
-def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int) -> Started:
+def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int, view: View) -> Started:
     assert process.stdout is not None
     output = process.stdout.fileno()
     line = _read_line(output, time.monotonic() + _START_SECONDS)
@@ -127,7 +158,7 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
         ) from error
     stack.callback(processes.close)
     stack.callback(_kill_and_wait, processes)
-    return Started(process, processes, status, output)
+    return Started(process, processes, status, output, first, view)
 
 
 def _kill_and_wait(processes: NamespaceProcesses) -> None:
@@ -148,19 +179,22 @@ def _read_line(descriptor: int, deadline: float) -> bytes:
     return line
 
 
-def _prlimit(limits: Limits) -> list[str]:
-    arguments = [
-        "prlimit",
-        f"--nproc={limits.processes}:{limits.processes}",
-        f"--nofile={limits.open_files}:{limits.open_files}",
-        f"--fsize={limits.file_bytes}:{limits.file_bytes}",
-        "--core=0:0",
-    ]
+def rlimits(limits: Limits) -> dict[str, int]:
+    """Name of a kernel limit of one process -> its value, soft and hard."""
+    found = {
+        "nproc": limits.processes,
+        "nofile": limits.open_files,
+        "fsize": limits.file_bytes,
+        "core": 0,
+    }
     if limits.cpu_seconds is not None:
         # per process, behind the watch, which counts them all
-        seconds = int(limits.cpu_seconds) + 2
-        arguments.append(f"--cpu={seconds}:{seconds}")
-    return [*arguments, "--"]
+        found["cpu"] = int(limits.cpu_seconds) + 2
+    return found
+
+
+def _prlimit(limits: Limits) -> list[str]:
+    return ["prlimit", *(f"--{name}={value}:{value}" for name, value in rlimits(limits).items()), "--"]
 
 
 def _content(stack: ExitStack, content: bytes) -> int:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount
+from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount, Preload
+from agent.sandbox.devices import card_numbers, gpu_devices
 from agent.sandbox.log import Log
 from agent.sandbox.processes import Usage
 from agent.sandbox.supervise import Supervisor
@@ -37,8 +38,27 @@ class Unsandboxed:
 
     name = "none"
 
+    def __init__(self) -> None:
+        self._chosen: Mapping[str, str] = {}
+
+    def gpus(self) -> list[int]:
+        """See Sandbox.gpus."""
+        return card_numbers(gpu_devices())
+
+    def with_gpus(self, numbers: Sequence[int]) -> Unsandboxed:
+        """See Sandbox.with_gpus; a request to CUDA here, as nothing is enforced."""
+        other = Unsandboxed()
+        other._chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}
+        return other
+
     def check(self) -> None:
         """Nothing to check: nothing is promised."""
+
+    def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
+        """Nothing: runs start cold here."""
+
+    def close(self) -> None:
+        """Nothing was prepared."""
 
     def run(
         self,
@@ -51,6 +71,7 @@ class Unsandboxed:
         limits: Limits,
         log_path: Path,
         stop: threading.Event | None = None,
+        preload: Preload | None = None,
     ) -> Finished:
         """See Sandbox.run."""
         if stop is not None and stop.is_set():
@@ -63,7 +84,7 @@ class Unsandboxed:
             process = subprocess.Popen(
                 [*_limited(limits), *(on_host(word, paths) for word in command)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-                cwd=run_dir, start_new_session=True, env=_environment(environment, paths, mark),
+                cwd=run_dir, start_new_session=True, env=_environment({**environment, **self._chosen}, paths, mark),
             )  # fmt: skip
             tree = MarkedProcesses(process, mark)
             assert process.stdout is not None

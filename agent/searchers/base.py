@@ -101,21 +101,38 @@ class Point:
     score: float | None = None
 
 
-def points(history: Sequence[Trial], space: Space) -> list[Point]:
-    """The trials that a sampler can learn from, in order. Those with edits are not points of the space."""
-    by_number = {trial.number: trial for trial in history}
-    found = []
-    for trial in history:
-        params = _params(trial, space)
-        if params is None:
-            continue
-        if trial.outcome is None:
-            found.append(Point(trial.number, params, "pending"))
-        elif trial.outcome.status == "completed" and trial.outcome.score is not None:
-            found.append(Point(trial.number, params, "feasible", comparable_score(trial, by_number)))
-        elif trial.outcome.status in FAILURES:
-            found.append(Point(trial.number, params, "infeasible"))
-    return found
+class Points:
+    """A study's trials as points. Ended trials never change, so that each is looked at once."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._ended: dict[int, tuple[Trial, Point | None]] = {}
+
+    def of(self, history: Sequence[Trial]) -> list[Point]:
+        """The trials that a sampler can learn from, in order. Those with edits are not points of the space."""
+        by_number = {trial.number: trial for trial in history}
+        found = [self._point(trial, by_number) for trial in history]
+        return [point for point in found if point is not None]
+
+    def _point(self, trial: Trial, by_number: Mapping[int, Trial]) -> Point | None:
+        seen, point = self._ended.get(trial.number, (None, None))
+        if seen is trial:
+            return point
+        point = _point(trial, self.space, by_number)
+        if trial.outcome is not None:
+            self._ended[trial.number] = trial, point
+        return point
+
+
+def _point(trial: Trial, space: Space, by_number: Mapping[int, Trial]) -> Point | None:
+    params = _params(trial, space)
+    if params is None:
+        return None
+    if trial.outcome is None:
+        return Point(trial.number, params, "pending")
+    if trial.outcome.status == "completed" and trial.outcome.score is not None:
+        return Point(trial.number, params, "feasible", comparable_score(trial, by_number))
+    return Point(trial.number, params, "infeasible") if trial.outcome.status in FAILURES else None
 
 
 def comparable_score(trial: Trial, by_number: Mapping[int, Trial]) -> float:

@@ -32,7 +32,7 @@ from agent.researcher.history import value_text
 from agent.researcher.names import PLAIN
 from agent.researcher.program import ProgramFile
 from agent.researcher.rounds import proposals_of
-from agent.researcher.rules import next_number, proposed
+from agent.researcher.rules import proposed
 from agent.researcher.settings import LLMSettings
 from agent.searchers.base import Direction, Searcher, Space, active
 from agent.searchers.claude import program_file, seat
@@ -59,7 +59,9 @@ class Centaur(Searcher):
         try:
             return self._ask_llm(history, own)
         except BudgetReached as limit:
-            self.chair.desk.log("budget of dollars reached", trial=next_number(history), reason=str(limit))
+            self.chair.desk.log(
+                "budget of dollars reached", trial=self.chair.desk.next_trial, reason=str(limit)
+            )
             return None
 
     def tell(self, trial: Trial) -> None:
@@ -78,7 +80,7 @@ class Centaur(Searcher):
             shown=best_and_latest(history, self.chair.desk.task.direction),
             finish=lambda proposal: self._complete(proposal, own),
         )
-        return next(iter(proposals_of(ending, self.chair, next_number(history))), None)
+        return next(iter(proposals_of(ending, self.chair, self.chair.desk.next_trial)), None)
 
     def _complete(self, proposal: Proposal, own: Proposal) -> Proposal:
         """The LLM's values over the strategy's own: a whole point of the space, which CMA-ES can be told."""

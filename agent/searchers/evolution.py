@@ -33,12 +33,12 @@ from agent.records import Proposal, Trial, Value
 from agent.searchers.base import (
     Direction,
     Point,
+    Points,
     Searcher,
     Space,
     active,
     check_defaults,
     derive_seed,
-    points,
 )
 
 LATENT = "@latent"
@@ -86,6 +86,7 @@ class CmaEsSearcher(Searcher):
         self.sigma = sigma
         self.population = population
         self.cube = Cube(space.distributions)
+        self.points = Points(space)
 
     def ask(self, history: Sequence[Trial]) -> Proposal:
         """A draw from the present distribution, as a complete set of overrides on top of the reference."""
@@ -126,7 +127,7 @@ class CmaEsSearcher(Searcher):
         """Whole generations in order; what has not ended, and the reference, are in none."""
         latents = {trial.number: trial.proposal.params.get(LATENT) for trial in history}
         references = {t.number for t in history if t.verdict and t.verdict.decision == "reference"}
-        known = [p for p in points(history, self.space) if p.kind != "pending" and p.number not in references]
+        known = [p for p in self.points.of(history) if p.kind != "pending" and p.number not in references]
         told = [(self._place(point, latents[point.number]), self._rank(point)) for point in known]
         starts = range(0, len(told) - population + 1, population)
         generations = [told[start : start + population] for start in starts]

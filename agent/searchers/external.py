@@ -18,12 +18,11 @@ from agent.researcher.arm import Arm
 from agent.researcher.hygiene import one_line
 from agent.researcher.memory import Memory
 from agent.researcher.names import PLAIN
-from agent.researcher.program import Program, read_program
-from agent.researcher.rules import TRIES, next_number, proposed
+from agent.researcher.program import Program, program_path, read_program
+from agent.researcher.rules import TRIES, proposed
 from agent.researcher.toolbox import Answer, Toolbox
-from agent.searchers.base import Direction, SearcherStopped, Space
+from agent.searchers.base import Direction, Searcher, SearcherStopped, Space
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "external"
 REFUSED = "refused"
 ARM = Arm(NAME, role.EXTERNAL_ROLE, True, True, code=True, knowledge=True, phases=True, names=PLAIN)
@@ -52,7 +51,7 @@ class Request:
     refused: Sequence[tuple[int, str]] = ()
 
 
-class External:
+class External(Searcher):
     """`offer` a request, then `ask` for what becomes of it."""
 
     name = NAME
@@ -79,8 +78,13 @@ class External:
         answer = toolbox(self.desk, read_program(self.program), history).answer(
             "propose_trial", request.given
         )
-        proposal = answer.accepted or self._refused(answer, request, next_number(history))
+        proposal = answer.accepted or self._refused(answer, request, self.desk.next_trial)
         return replace(proposal, searcher=NAME, route=request.route, by=request.by, claimed=request.claimed)
+
+    def ask_many(self, history: Sequence[Trial], count: int) -> list[Proposal]:
+        """One: a client proposes when it has seen what came of its last."""
+        proposal = self.ask(history)
+        return [proposal] if proposal else []
 
     def tell(self, trial: Trial) -> None:
         """Nothing to keep: the client reads the ledger."""
@@ -112,5 +116,5 @@ def external(
     A client has no seed, and it reads the space and the direction from the desk; they are taken because every
     searcher is made alike.
     """
-    read_program(ROOT / program)
-    return External(desk, ROOT / program)
+    read_program(program_path(program))
+    return External(desk, program_path(program))

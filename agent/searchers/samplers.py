@@ -13,6 +13,7 @@ lies beside a region of failures; with the worst one, 4 %.) The ledger keeps fai
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import optuna
@@ -23,16 +24,18 @@ from agent.records import Proposal, Trial
 from agent.searchers.base import (
     Direction,
     Point,
+    Points,
     Searcher,
     Space,
     active,
     check_defaults,
     derive_seed,
-    points,
 )
 
 FAILED = "failed"
 Build = Callable[[int], BaseSampler]
+# a point, the value that stands for a missing score, and whether constraints are told
+Told = tuple[Point, float, bool]
 
 
 class OptunaSearcher(Searcher):
@@ -47,11 +50,13 @@ class OptunaSearcher(Searcher):
         self.seed = seed
         self.direction = direction
         self.startup_trials = startup_trials
+        self.points = Points(space)
         self._build = build
+        self._frozen: dict[int, tuple[Told, FrozenTrial]] = {}
 
     def ask(self, history: Sequence[Trial]) -> Proposal:
         """The sampler's next point, as a complete set of overrides on top of the reference."""
-        known = points(history, self.space)
+        known = self.points.of(history)
         study = self._study(known, derive_seed(self.seed, len(history)))
         trial = study.ask(dict(self.space.distributions))
         finished = sum(point.kind != "pending" for point in known)
@@ -78,19 +83,40 @@ class OptunaSearcher(Searcher):
         placeholder = worst(scores, default=0.0)
         # a constraint that nothing has violated would only cost the GP a second model
         constrained = any(point.kind == "infeasible" for point in known)
-        study.add_trials([self._frozen(point, placeholder, constrained) for point in known])
+        for point in known:
+            # add_trial would check each trial's params again, which create_trial has done
+            study._storage.create_new_trial(study._study_id, self._trial((point, placeholder, constrained)))
         return study
 
-    def _frozen(self, point: Point, placeholder: float, constrained: bool) -> FrozenTrial:
-        params, distributions = dict(point.params), dict(self.space.distributions)
-        if point.kind == "pending":
-            return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
-        return create_trial(
+    def _trial(self, told: Told) -> FrozenTrial:
+        """The point as a trial of Optuna's, the same one as long as it is told in the same way."""
+        before, trial = self._frozen.get(told[0].number, (None, None))
+        if trial is None or before != told:
+            trial = _known(*told, self.space)
+            self._frozen[told[0].number] = told, trial
+        return trial
+
+
+class _Known(FrozenTrial):
+    """A trial that nobody changes: Optuna's copies share what it holds, or copying would be most of an `ask`."""
+
+    def __deepcopy__(self, memo: object) -> FrozenTrial:
+        return copy.copy(self)
+
+
+def _known(point: Point, placeholder: float, constrained: bool, space: Space) -> FrozenTrial:
+    params, distributions = dict(point.params), dict(space.distributions)
+    if point.kind == "pending":
+        trial = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+    else:
+        trial = create_trial(
             params=params,
             distributions=distributions,
             value=placeholder if point.score is None else point.score,
             constraints={FAILED: 1.0 if point.kind == "infeasible" else -1.0} if constrained else None,
         )
+    trial.__class__ = _Known
+    return trial
 
 
 def random(*, space: Space, seed: int, direction: Direction = "minimize") -> OptunaSearcher:

@@ -10,13 +10,19 @@ class BudgetClock:
     """Training time of one fold. Set-up, evaluation, checkpoints and pauses do not count.
 
     `seconds` None: steps alone. The learning-rate schedule follows `share`, so a run that
-    is cut by time anneals as fully as one that is cut by steps.
+    is cut by time anneals as fully as one that is cut by steps. `tick` is called before the time is read for
+    a decision: processes that train together agree there on what `now` says (ranks.AgreedTime).
     """
 
     def __init__(
-        self, max_steps: int, seconds: float | None, now: Callable[[], float] = time.perf_counter
+        self,
+        max_steps: int,
+        seconds: float | None,
+        now: Callable[[], float] = time.perf_counter,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_steps, self.seconds, self._now = max_steps, seconds, now
+        self.tick = tick
         self._used = 0.0
         self._since: float | None = None
         self._began: float | None = None

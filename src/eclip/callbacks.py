@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from eclip import lean_lightning  # noqa: F401  # isort: skip
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ class BudgetEnd(L.Callback):
         self.clock, self.used = clock, used
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.clock.tick()
         self.clock.start(self.used)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.clock.tick()
         if self.clock.over(trainer.global_step):
             trainer.should_stop = True
 
@@ -39,21 +40,25 @@ class BudgetEnd(L.Callback):
 
 
 class Checkpoint(L.Callback):
-    """Writes `path` every `seconds` of training and at its end; a half-written file never replaces a whole one."""
+    """Writes `path` every `seconds` of training and at its end; a half-written file never replaces a whole one.
+
+    Saving takes all ranks together: the clock that they share decides.
+    """
 
     def __init__(self, path: Path, seconds: float, clock: BudgetClock) -> None:
         self.path, self.seconds, self.clock = path, seconds, clock
-        self._last = time.monotonic()
+        self._last = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._last = time.monotonic()
+        self._last = self.clock.elapsed()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if time.monotonic() - self._last >= self.seconds:
+        if self.clock.elapsed() - self._last >= self.seconds:
             self.clock.pause()
             self.save(trainer)
+            self.clock.tick()
             self.clock.resume()
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -65,7 +70,7 @@ class Checkpoint(L.Callback):
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
             unfinished.replace(self.path)
-        self._last = time.monotonic()
+        self._last = self.clock.elapsed()
 
 
 class BudgetBar(L.Callback):
@@ -80,6 +85,7 @@ class BudgetBar(L.Callback):
             TextColumn("scale {task.fields[scale]:5.1f}"),
             TimeRemainingColumn(),
         ]
+        self.shown: dict[str, float] | None = None
         self.bar = Progress(*columns, console=console, transient=not console.is_terminal)
         self.task = self.bar.add_task(title, total=1.0, step=0, loss=float("nan"), scale=float("nan"))
 
@@ -90,8 +96,8 @@ class BudgetBar(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, ECLIPModule)
-        if module.curve and module.curve[-1]["step"] == trainer.global_step - 1:
-            point = module.curve[-1]
+        if module.curve and module.curve[-1] is not self.shown:
+            point = self.shown = module.curve[-1]
             self.bar.update(
                 self.task,
                 completed=module.clock.share(trainer.global_step),

@@ -185,7 +185,9 @@ class Trainer:
     accumulate: Annotated[int, Range(1, 1024)]
     precision: Literal["auto", "fp32", "bf16"]
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Annotated[int, Range(1, 1024)]
+    devices: Annotated[int, Range(1, 1024)] | Literal["auto"]
+    num_nodes: Annotated[int, Range(1, 1024)]
+    timeout: Positive
     compile: bool
     threads: Annotated[int, Range(1, 1024)] | None
 
@@ -336,6 +338,9 @@ def _together(settings: Settings) -> None:
     if model.logit_scale.min > model.logit_scale.max:
         scale = model.logit_scale
         raise ConfigError(f"model.logit_scale.min={scale.min:g}: above model.logit_scale.max={scale.max:g}")
+    trainer = settings.trainer
+    if trainer.devices != "auto":
+        check_shares(trainer.batch_size, trainer.devices * trainer.num_nodes)
     tiny = model.image._target_.endswith("TinyViT")
     if tiny and model.image.patch_size and model.image_size % model.image.patch_size:
         raise ConfigError(
@@ -360,3 +365,12 @@ def _together(settings: Settings) -> None:
         )
     if probability.min > probability.max:
         raise ConfigError(f"expert.probability.min={probability.min:g}: above max={probability.max:g}")
+
+
+def check_shares(batch_size: int, processes: int) -> None:
+    """ConfigError where processes cannot take equal parts of a batch."""
+    if batch_size % processes:
+        raise ConfigError(
+            f"trainer.batch_size={batch_size}: {processes} processes share it (trainer.devices x trainer.num_nodes); "
+            f"use a multiple of {processes}"
+        )

@@ -2,7 +2,8 @@
 
 Import it before torch: on a machine that others use too, it tells OpenMP's threads to sleep while they wait
 for each other. There, threads that spin cost far more than they save (4 threads, load 13 on 4 cores: no step
-in 8 s instead of 25); on a quiet machine they save a third of a step (docs/performance.md).
+in 8 s instead of 25); on a quiet machine they save a third of a step (docs/performance.md). In a process that has
+torch already, being forked from one that imported it, OpenMP was told when that one started.
 """
 
 from __future__ import annotations

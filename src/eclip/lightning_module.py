@@ -18,8 +18,10 @@ from eclip.averaging import EMA, wise_ft
 from eclip.budget import BudgetClock
 from eclip.config import Augment, Expert, Optimizer
 from eclip.data.augment import normalise, prepare, unit_range
+from eclip.data.transfer import Reading, sent
 from eclip.losses import Objective
 from eclip.models.eclip import ECLIP
+from eclip.ranks import ALONE, Ranks
 from eclip.retrieval_metric import RetrievalMetric
 from eclip.schedules import expert_probability, learning_rate_factor
 
@@ -36,7 +38,8 @@ class ECLIPModule(L.LightningModule):
     """Contrastive training with expert batches, as FACTS of the published experiment define it.
 
     Every step draws its randomness (augmentation, expert coin, mixing, dropout) from (seed, step) alone,
-    so that a resumed run continues exactly and two runs with one seed are one run.
+    so that a resumed run continues exactly and two runs with one seed are one run. Several processes that
+    share a batch draw what one would: all but dropout, whose masks each rank draws for its own rows.
     """
 
     def __init__(
@@ -55,18 +58,20 @@ class ECLIPModule(L.LightningModule):
         wise_ft: float,
         clock: BudgetClock,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
         self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
-        self.micro_batch, self.clock, self.seed = micro_batch, clock, seed
+        self.micro_batch, self.clock, self.seed, self.ranks = micro_batch, clock, seed, ranks
         self.average = EMA(model, ema_decay) if ema_decay else None
         self.wise_ft = wise_ft
         self.pretrained = model.backbone_state() if wise_ft else {}
         self.curve: list[dict[str, float]] = []
         self._trained: list[nn.Parameter] = []
+        self._unread: tuple[dict[str, float], Reading] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, one group of parameters for each part and for whether it decays."""
@@ -90,6 +95,7 @@ class ECLIPModule(L.LightningModule):
         inputs = self.inputs(batch, step, share)
         optimizer.zero_grad()
         losses = self._backward(inputs)
+        self.ranks.sum_gradients(self._trained)
         norm = self.clip()
         optimizer.step()
         if self.average is not None:
@@ -101,8 +107,8 @@ class ECLIPModule(L.LightningModule):
 
         Draws all randomness of the step; the global generator (dropout) starts anew from it.
         """
-        dice = np.random.default_rng([self.seed, step, self.global_rank])
-        torch.manual_seed(int(dice.integers(2**62)))
+        dice, part = np.random.default_rng([self.seed, step]), self.ranks.share
+        torch.manual_seed(int(dice.integers(2**62)) + part.rank)
         generator = torch.Generator(self.device).manual_seed(int(dice.integers(2**62)))
         expert = self._expert_step(step, share)
         batch = prepare(
@@ -112,14 +118,16 @@ class ECLIPModule(L.LightningModule):
             color_jitter=self.augment.color_jitter,
             generator=generator,
             heatmaps=expert,
+            share=part,
             **self.pixels,
         )
         inputs: Inputs = {"image_BCHW": batch["image_BCHW"], "caption_BL": batch["caption_BL"]}
         if expert:
             alpha = self.expert.mixup_alpha
-            mix_B = dice.beta(alpha, alpha, size=len(batch["image_BCHW"])).astype(np.float32)
+            rows = len(batch["image_BCHW"]) * part.ranks
+            mix_B = dice.beta(alpha, alpha, size=rows)[part.of(rows)].astype(np.float32)
             inputs |= {"heatmap_BHW": batch["heatmap_BHW"], "phrase_BL": batch["phrase_BL"]}
-            inputs["mix_B"] = torch.from_numpy(mix_B).to(self.device, non_blocking=True)
+            inputs["mix_B"] = sent(mix_B, self.device)
         if self.model.fusion is not None:
             warm_up = self.expert.reconstruction
             inputs["reconstruct"] = warm_up.weight > 0 and share < warm_up.share
@@ -144,12 +152,16 @@ class ECLIPModule(L.LightningModule):
         """Losses of the whole effective batch under one contrastive matrix; gradients are in place."""
         size = len(inputs["image_BCHW"])
         if size <= self.micro_batch:
-            losses = self.objective(**self.model(**inputs))
+            losses = self.loss(**self.model(**inputs))
             self.manual_backward(losses["loss"])
             return losses
         starts = range(0, size, self.micro_batch)
         chunks = [_rows(inputs, slice(start, start + self.micro_batch)) for start in starts]
-        return cached_step(self.model, chunks, self.objective)
+        return cached_step(self.model, chunks, self.loss)
+
+    def loss(self, **outputs: Tensor) -> Outputs:
+        """The objective over the rows of all ranks, on every rank."""
+        return self.objective(**self.ranks.spanning(outputs))
 
     def clip(self) -> Tensor:
         """Global gradient norm, clipped in place when a limit is set."""
@@ -157,25 +169,37 @@ class ECLIPModule(L.LightningModule):
         return nn.utils.clip_grad_norm_(self._trained, limit, foreach=True)
 
     def _record(self, step: int, rate: float, losses: Outputs, norm: Tensor) -> None:
-        """A point of the curve every max_steps / 200 steps; on a CPU every loss is looked at, on a GPU the points'."""
+        """A point of the curve every max_steps / 200 steps; on a CPU every loss is looked at, on a GPU the points',
+        each when the next is made: by then its step is done, and nothing waits for it."""
         due = step % max(1, self.clock.max_steps // CURVE_POINTS) == 0
         if not due and self.device.type != "cpu":
             return
-        loss = float(losses["loss"].detach())
-        if not np.isfinite(loss):
-            raise Diverged(f"the loss is {loss} at step {step} (learning rate {rate:.3g})")
-        if due:
-            point = {
-                "step": float(step),
-                "seconds": self.clock.elapsed(),
-                "learning_rate": rate,
-                "logit_scale": float(self.model.scale().detach()),
-                "gradient_norm": float(norm),
-                **{name: float(value.detach()) for name, value in losses.items()},
-            }
-            self.curve.append(point)
-            for logger in self.loggers:
-                logger.log_metrics({f"train/{k}": v for k, v in point.items() if k != "step"}, step=step)
+        scalars = {"logit_scale": self.model.scale(), "gradient_norm": norm, **losses}
+        point = {"step": float(step), "seconds": self.clock.elapsed(), "learning_rate": rate}
+        self.read_point()
+        self._unread = point, Reading(scalars if due else {"loss": losses["loss"]})
+        if self.device.type == "cpu":
+            self.read_point()
+
+    def read_point(self) -> None:
+        """Looks at the step that `_record` saw last, if it has not been. Raises Diverged."""
+        if self._unread is None:
+            return
+        (point, reading), self._unread = self._unread, None
+        step, numbers = int(point["step"]), reading.read()
+        if not np.isfinite(numbers["loss"]):
+            raise Diverged(
+                f"the loss is {numbers['loss']} at step {step} (learning rate {point['learning_rate']:.3g})"
+            )
+        if "gradient_norm" not in numbers:
+            return
+        self.curve.append(point | numbers)
+        for logger in self.loggers:
+            logged = {f"train/{k}": v for k, v in self.curve[-1].items() if k != "step"}
+            logger.log_metrics(logged, step=step)
+
+    def on_train_end(self) -> None:
+        self.read_point()
 
     def use_evaluation_weights(self) -> None:
         """What is evaluated: the average of the weights if one is kept, then mixed with the pretrained backbones."""
@@ -196,6 +220,7 @@ class ECLIPModule(L.LightningModule):
             self.retrieval.update("text", batch["number_B"], self.model.encode_text(batch["caption_BL"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.read_point()
         checkpoint["eclip"] = {
             "seconds": self.clock.elapsed(),
             "curve": self.curve,

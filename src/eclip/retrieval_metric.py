@@ -10,6 +10,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from eclip.device_ranks import ranks_on
 from eclip.metrics import retrieval_scores
 
 Pairs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -39,7 +40,7 @@ class RetrievalMetric(torchmetrics.Metric):
         getattr(self, f"{kind}_number").append(number_B)
 
     def compute(self) -> dict[str, float]:
-        return retrieval_scores(*self.ordered())
+        return retrieval_scores(*self.ordered(), ranks_on(self.device))
 
     def ordered(self) -> Pairs:
         """(image_ND, text_ND), each sorted by number. Call inside a compute, after ranks were gathered."""

@@ -6,6 +6,8 @@ from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import gc
 import logging
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,8 @@ from rich.table import Table
 
 from eclip.config import Settings
 from eclip.data.splits import FoldData
+from eclip.device_ranks import ranks_on
+from eclip.launch import joined
 from eclip.lightning_module import Diverged, ECLIPModule
 from eclip.loggers import finish, make_loggers
 from eclip.metrics import Array, retrieval_scores
@@ -32,21 +36,26 @@ class Run:
     """Context of one run: whatever happens inside, `result.json` says how it ended.
 
     A divergence or a lack of memory is an outcome: it is reported and ends the run with exit status 1.
+    Of several processes the first one alone writes, and says how it went for all.
     """
 
     def __init__(self, settings: Settings, config: DictConfig, callbacks: list[L.Callback]) -> None:
-        self.settings, self.callbacks = settings, callbacks
+        self.settings, self.config, self.callbacks = settings, config, callbacks
         self.path = Path(settings.run.dir)
-        self.directory = RunDirectory(self.path, config)
         self.console = Console(stderr=True)
         self.result = Result()
         self.embeddings: Embeddings = {}
         self.scores: dict[str, dict[str, float]] = {}
         self.seconds_left = settings.budget.seconds
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        self.loggers = make_loggers(settings.logger, self.path, plain)
         self._folds_left = 1 if settings.final or settings.data.fold is not None else len(settings.data.folds)
-        _log_to(self.path / "train.log")
+        self.processes = ExitStack()
+        self.ranks = self.processes.enter_context(joined(settings.trainer, self._lose))
+        self.loggers: list[Any] = []
+        if self.ranks.rank == 0:
+            self.directory = RunDirectory(self.path, config)
+            plain: Any = OmegaConf.to_container(config, resolve=True)
+            self.loggers = make_loggers(settings.logger, self.path, plain)
+        _log_to(self.path / "train.log" if self.ranks.rank == 0 else None)
 
     def __enter__(self) -> Run:
         # what is imported by now stays: no later collection walks it, least of all the one at the
@@ -60,7 +69,7 @@ class Run:
             "fold %s: %d to learn from, %d candidates", data.fold, len(data.train_rows_N), data.candidates
         )
         seconds = self.seconds_left / self._folds_left if self.seconds_left is not None else None
-        module = build_module(self.settings, data, seconds)
+        module = build_module(self.settings, data, seconds, self.ranks)
         try:
             trainer = train_fold(
                 module, self.settings, data, self.path, self.console, self.loggers, self.callbacks
@@ -68,7 +77,7 @@ class Run:
         finally:
             self._charge(module, data)  # a run that diverged has a curve, too
         if data.candidates:
-            self._keep(*embed_candidates(trainer, module, data), data)
+            self._keep(*embed_candidates(trainer, module, data), data, module.device)
 
     def _charge(self, module: ECLIPModule, data: FoldData) -> None:
         used = module.clock.elapsed()
@@ -82,12 +91,12 @@ class Run:
         fold = {} if data.fold is None else {"fold": float(data.fold)}
         self.result.curve += [fold | point for point in module.curve]
 
-    def _keep(self, image_ND: Array, text_ND: Array, data: FoldData) -> None:
+    def _keep(self, image_ND: Array, text_ND: Array, data: FoldData, device: torch.device) -> None:
         """Embeddings in the order given; where the pairs are known (open evaluation), the scores, too."""
         name = "test" if data.fold is None else str(data.fold)
         self.embeddings |= {f"fold{name}.image": image_ND, f"fold{name}.text": text_ND}
         if data.orders is not None:
-            self.scores[name] = retrieval_scores(image_ND, text_ND)
+            self.scores[name] = retrieval_scores(image_ND, text_ND, ranks_on(device))
 
     def score(self) -> float:
         """Mean rank over the folds; NaN where the pairs are sealed."""
@@ -97,18 +106,41 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> Literal[False]:
         status, reason = _ending(error)
+        elsewhere = self.ranks.failure() if self.ranks.cut_off(error) else None
+        if elsewhere is not None:
+            status, reason = elsewhere["status"], f"rank {elsewhere['rank']}: {elsewhere['reason']}"
+        elif error is not None:
+            if self.ranks.cut_off(error):
+                limit = self.settings.trainer.timeout
+                reason = (
+                    f"another process is gone, or did not answer for trainer.timeout={limit:g} s: {reason}"
+                )
+            self.ranks.report(status, reason)
+        if self.ranks.rank == 0:
+            self._write(status, reason)
+            if error is None:
+                show(self.console, self.result, self.scores, self.path)
+        self.processes.__exit__(kind, error, error.__traceback__ if error else None)
+        if elsewhere is not None or self.ranks.cut_off(error) or status in ("diverged", "out_of_memory"):
+            if self.ranks.rank == 0:
+                log.error("%s: %s", status.replace("_", " "), reason)
+            raise SystemExit(1) from error
+        return False
+
+    def _write(self, status: str, reason: str) -> None:
         self.result.status, self.result.reason = status, reason
         self.result.metrics = _over_folds(self.scores)
         if self.embeddings:
             self.directory.write_embeddings(self.embeddings)
         self.directory.write(self.result)
         finish(self.loggers, self.result.metrics)
-        if error is None:
-            show(self.console, self.result, self.scores, self.path)
-        elif status in ("diverged", "out_of_memory"):
-            log.error("%s: %s", status.replace("_", " "), reason)
-            raise SystemExit(1) from error
-        return False
+
+    def _lose(self, reason: str) -> None:
+        """A process is gone and this one waits for it in a call that does not return."""
+        self.directory = RunDirectory(self.path, self.config)  # it may have waited since before there was one
+        self._write("crashed", reason)
+        log.error("crashed: %s", reason)
+        os._exit(1)
 
 
 def _ending(error: BaseException | None) -> tuple[str, str]:
@@ -157,14 +189,15 @@ def show(console: Console, result: Result, scores: dict[str, dict[str, float]], 
     console.print(f"[dim]{path}[/dim]")
 
 
-def _log_to(path: Path) -> None:
-    """What is logged in this process goes to `path`, too."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+def _log_to(path: Path | None) -> None:
+    """What is logged in this process goes to `path`, too. None: only warnings are logged, and to no file."""
     root = logging.getLogger()
     for old in [item for item in root.handlers if isinstance(item, logging.FileHandler)]:
         root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING if path is None else logging.INFO)
+    if path is not None:
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        root.addHandler(handler)
     for chatty in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

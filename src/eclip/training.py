@@ -14,6 +14,8 @@ from typing import Any, cast
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,9 +26,11 @@ from eclip.config import Settings, Trainer
 from eclip.data.candidates import candidate_batches
 from eclip.data.datamodule import PrintsDataModule
 from eclip.data.splits import FoldData
+from eclip.launch import devices, on_gpu
 from eclip.lightning_module import ECLIPModule
 from eclip.losses import Objective
 from eclip.models.build import build_model
+from eclip.ranks import ALONE, AgreedTime, Ranks
 from eclip.retrieval_metric import Pairs
 
 # Lightning's hints about workers and validation do not fit data that is gathered from memory and judged at the end
@@ -44,10 +48,13 @@ def module_seed(seed: int, fold: int | None) -> int:
     return int(np.random.SeedSequence([seed, 0 if fold is None else 1 + fold]).generate_state(1)[0])
 
 
-def build_module(settings: Settings, data: FoldData, seconds: float | None) -> ECLIPModule:
+def build_module(
+    settings: Settings, data: FoldData, seconds: float | None, ranks: Ranks = ALONE
+) -> ECLIPModule:
     """The model with its weights drawn (or loaded) and everything that a step needs to know."""
     now = time_without_compilation if settings.trainer.compile else time.perf_counter
-    clock = BudgetClock(settings.trainer.max_steps, seconds, now)
+    agreed = AgreedTime(ranks, now)
+    clock = BudgetClock(settings.trainer.max_steps, seconds, agreed, agreed.tick)
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
     model = build_model(
@@ -64,22 +71,23 @@ def build_module(settings: Settings, data: FoldData, seconds: float | None) -> E
         image_size=settings.model.image_size,
         pixel_mean=model.image.pixel_mean,
         pixel_std=model.image.pixel_std,
-        micro_batch=settings.trainer.batch_size,
+        micro_batch=settings.trainer.batch_size // ranks.world_size,
         ema_decay=settings.model.ema_decay,
         wise_ft=settings.model.wise_ft,
         clock=clock,
         seed=seed,
+        ranks=ranks,
     )
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """torch.compile for each transformer block, in place.
 
     Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
     """
     for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
         for block in blocks:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, backend=backend)
 
 
 def objective(settings: Settings) -> Objective:
@@ -123,7 +131,7 @@ def train_fold(
 
     With settings.run.resume, continues from that run's checkpoint of this fold to the same loss curve.
     """
-    clock = module.clock
+    clock, ranks = module.clock, module.ranks
     start = _start_of(settings, data.fold)
     prints = PrintsDataModule(
         data,
@@ -131,15 +139,19 @@ def train_fold(
         accumulate=settings.trainer.accumulate,
         seed=module.seed,
         first_step=start["step"],
+        share=ranks.share,
         # on a GPU the prints live on the device, if they fit
-        device="cuda" if on_gpu(settings.trainer) else None,
+        device=f"cuda:{ranks.local_rank}" if on_gpu(settings.trainer) else None,
     )
-    own: list[L.Callback] = [BudgetEnd(clock, start["seconds"]), BudgetBar(f"fold {data.fold}", console)]
+    own: list[L.Callback] = [BudgetEnd(clock, start["seconds"])]
+    if ranks.rank == 0:
+        own.append(BudgetBar(f"fold {data.fold}", console))
     if settings.run.checkpoint_seconds is not None:
         own.append(Checkpoint(folder / checkpoint_name(data.fold), settings.run.checkpoint_seconds, clock))
     trainer = make_trainer(settings.trainer, [*own, *callbacks], list(loggers), folder)
-    if not clock.over(start["step"]):
-        trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
+    ranks.check_equal(module.parameters())
+    # a fold that was at its end is loaded, and not one step is taken
+    trainer.fit(module, datamodule=prints, ckpt_path=start["path"], weights_only=False)
     return trainer
 
 
@@ -148,14 +160,16 @@ def checkpoint_name(fold: int | None) -> str:
     return f"fold{'-final' if fold is None else fold}.ckpt"
 
 
-def on_gpu(settings: Trainer) -> bool:
-    """Whether the run trains on a GPU: when told to, or when there is one."""
-    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
-
-
 def half_precision(settings: Trainer) -> bool:
-    """Whether steps run under bf16 autocast: when told to, or on a GPU."""
-    return settings.precision == "bf16" or (settings.precision == "auto" and on_gpu(settings))
+    """Whether steps run under bf16 autocast: when told to, or on a GPU or a CPU that multiplies bf16."""
+    if settings.precision == "auto":
+        return on_gpu(settings) or cpu_has_bf16()
+    return settings.precision == "bf16"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU has instructions for products of bf16 numbers; where it has none, they are emulated, slowly."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def make_trainer(
@@ -164,9 +178,15 @@ def make_trainer(
     """Lightning's Trainer with the budget's rules: steps end it, nothing is validated on the way."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    count = devices(settings)
+    alone = count * settings.num_nodes == 1
     return L.Trainer(
         accelerator="gpu" if on_gpu(settings) else "cpu",
-        devices=settings.devices,
+        devices=count,
+        num_nodes=settings.num_nodes,
+        strategy="auto" if alone else Together(),
+        # who is who was settled before (launch.joined), by torchrun's variables
+        plugins=LightningEnvironment(),
         precision="bf16-mixed" if half_precision(settings) else "32-true",
         max_steps=settings.max_steps,
         max_epochs=-1,
@@ -180,6 +200,13 @@ def make_trainer(
         use_distributed_sampler=False,
         log_every_n_steps=10**9,
     )
+
+
+class Together(DDPStrategy):
+    """Lightning's processes, ranks and checkpoints; the module sums its gradients over ranks itself."""
+
+    def configure_ddp(self) -> None:
+        """No wrapper: DistributedDataParallel would average, and search each step for unused parameters."""
 
 
 def _start_of(settings: Settings, fold: int | None) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.acceptance import from_config
+from agent.executors.local import Local
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
 from agent.loop import Loop
@@ -19,6 +20,7 @@ from agent.observers import Observer, Observers
 from agent.records import Budget
 from agent.runner import Runner
 from agent.sandbox import Bubblewrap, Limits, Sandbox, Unsandboxed
+from agent.searchers.base import Searcher
 from agent.searchers.queue import queue
 from agent.searchers.samplers import random
 from agent.study import seal
@@ -63,22 +65,26 @@ def toy_loop(
     setup_seconds: float = 20.0,
     folds: Sequence[int] = (0, 1, 2),
     seed: int = 0,
+    workers: int = 1,
+    searcher: Searcher | None = None,
 ) -> Iterator[Loop]:
-    """`proposals` go through a queue; without them the random searcher proposes."""
+    """`proposals` go through a queue; without them `searcher` proposes, or the random one."""
     task, space = replace(toy(folder / "repository"), folds=tuple(folds)), toy_space()
     sandbox = sandbox or Unsandboxed()
     budget = Budget(trials, seconds, wall_factor=wall_factor, setup_seconds=setup_seconds)
     spec = StudySpec("toy", seed, budget, "toy", training_seeds=tuple(training_seeds), sandbox=sandbox.name)
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db").study(name, create=spec)
-    if proposals is None:
-        searcher: Any = random(space=space, seed=seed)
+    if searcher is not None:
+        pass
+    elif proposals is None:
+        searcher = random(space=space, seed=seed)
     else:
         lines = folder / f"{name}.jsonl"
         lines.write_text("".join(json.dumps(proposal) + "\n" for proposal in proposals))
         searcher = queue(space=space, seed=0, path=str(lines))
     enter = Workspace.open if Workspace.exists(task, name) else Workspace.create
     stop = threading.Event()
-    with enter(task, name, folder / "runs") as workspace:
+    with ExitStack() as stack, enter(task, name, folder / "runs") as workspace:
         runner = Runner(
             task=task,
             sandbox=sandbox,
@@ -87,17 +93,19 @@ def toy_loop(
             sealed=seal(task, folder / "vault"),
             environment={"OMP_NUM_THREADS": "1"},
         )
+        runners = Local(workers, threads=1).runners(runner, stack)
         rule = from_config(acceptance, task.direction, task.scale)
         yield Loop(
             ledger=ledger,
             searcher=searcher,
             space=space,
-            experiment=Experiment(runner, rule, list(training_seeds), stop),
+            experiment=Experiment(runners[0], rule, list(training_seeds), stop),
             workspace=workspace,
             folder=folder / "runs" / name,
             owner=str(Owner.here()),
             observers=Observers(observers),
             stop=stop,
+            runners=runners,
         )
 
 
@@ -114,5 +122,6 @@ def accounts(ledger: StudyLedger) -> None:
 
 
 if __name__ == "__main__":
-    with toy_loop(Path(sys.argv[1]), trials=int(sys.argv[2]), sandbox=Bubblewrap()) as loop:
+    trials, workers = int(sys.argv[2]), int((*sys.argv, "1")[3])
+    with toy_loop(Path(sys.argv[1]), trials=trials, sandbox=Bubblewrap(), workers=workers) as loop:
         print(loop.run())

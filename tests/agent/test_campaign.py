@@ -20,7 +20,7 @@ from agent.composition import composed_file
 from agent.git import Git
 from agent.ledger import Ledger
 from agent.retraining import reference_of
-from agent.searchers.base import SearcherStopped
+from agent.searchers.base import Searcher, SearcherStopped
 from agent.space import Space
 from agent.task import Task
 from agent.validation import validate
@@ -137,7 +137,7 @@ def test_a_commit_between_two_sittings_refuses_the_studies_that_would_start_from
         toy_campaign(tmp_path, 1, names=("a", "b"), loop=loop).run()
 
 
-class OutOfCredit:
+class OutOfCredit(Searcher):
     """A searcher that has to stop when it is first asked."""
 
     name = "claude"

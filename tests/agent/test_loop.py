@@ -227,14 +227,15 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_path):
-    """The loop, the sandbox or the run is killed, and the study is started again until it ends."""
+@pytest.mark.parametrize(("workers", "most"), [(1, 20), (3, 7)])
+def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_path, workers, most):
+    """The loop, the sandbox or a run is killed, and the study is started again until it ends."""
     dice, kills = random.Random(7), 0
-    command = [sys.executable, "-m", "tests.agent.study", str(tmp_path), "6"]
+    command = [sys.executable, "-m", "tests.agent.study", str(tmp_path), "6", str(workers)]
     environment = {**os.environ, "PYTHONPATH": f"{Path.cwd() / 'src'}:{Path.cwd()}"}
     for _ in range(60):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if kills < 20:
+        if kills < most:
             deadline = time.monotonic() + dice.uniform(0.8, 4)
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.01)

@@ -15,7 +15,7 @@ import pytest
 from agent.claims import open_run_dir
 from agent.records import Budget
 from agent.runner import RESULT_BYTES, RESULT_KEYS, Run, Runner, _points
-from agent.sandbox import Bubblewrap, Limits, Unsandboxed
+from agent.sandbox import Bubblewrap, Limits, Preload, Unsandboxed
 from agent.study import seal
 from agent.workspace import Workspace
 from tests.agent.study import LIMITS
@@ -58,20 +58,26 @@ class Bench:
         return self.folder / "trial" / "run" / name
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+@pytest.fixture(scope="module", params=["cold", "warm"])
+def bench(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("bench")
     task = toy_task(toy_repository(folder / "repository"))
+    task = replace(task, preload=Preload(("numpy", "hydra", "omegaconf")))
+    sandbox = Bubblewrap(warm=request.param == "warm")
+    notices: list[str] = []
     with Workspace.create(task, "toy", folder / "runs") as workspace:
         runner = Runner(
             task=task,
-            sandbox=Bubblewrap(),
+            sandbox=sandbox,
             limits=lambda wall: Limits(wall_seconds=wall, **LIMITS),
             budget=Budget(1, 30.0, wall_factor=1.0, setup_seconds=20.0),
             sealed=seal(task, folder / "vault"),
-            environment={"OMP_NUM_THREADS": "1"},
+            environment={"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            notice=notices.append,
         )
         yield Bench(folder, workspace, runner)
+    sandbox.close()
+    assert notices == []
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +196,10 @@ def test_masked_files_and_the_git_folder_are_hidden(bench):
 def test_the_environment_is_what_was_given(bench, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    run = bench.program(
-        "print(json.dumps(dict(os.environ)))", environment={"OMP_NUM_THREADS": "1", "COLOUR": "indigo"}
-    )
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLOUR": "indigo"}
+    run = bench.program("print(json.dumps(dict(os.environ)))", environment=environment)
     seen = dict(json.loads(run.log_tail))
+    assert seen.pop("OMP_WAIT_POLICY") == "PASSIVE"
     assert (seen.pop("OMP_NUM_THREADS"), seen.pop("COLOUR")) == ("1", "indigo")
     # what the sandbox adds is about itself, and Python adds LC_CTYPE
     about_itself = "PATH HOME TMPDIR LANG USER LOGNAME PWD LC_CTYPE CUDA_CACHE_PATH PYTHONNOUSERSITE"

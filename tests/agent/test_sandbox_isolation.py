@@ -157,7 +157,8 @@ def test_no_host_environment_or_path(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
         assert "hunter2" not in content, name
         assert str(lab.run_dir) not in content, name
     assert "hunter2" not in said["mounted"]
-    assert set(said["own"]) == {
+    # the waiting of OpenMP's threads is settled with the libraries, where they are loaded ahead
+    assert set(said["own"]) - {"OMP_WAIT_POLICY"} == {
         "PATH", "HOME", "TMPDIR", "LANG", "USER", "LOGNAME", "PWD", "PYTHONDONTWRITEBYTECODE",
         "PYTHONNOUSERSITE", "CUDA_CACHE_PATH", "OMP_NUM_THREADS",
     }  # fmt: skip

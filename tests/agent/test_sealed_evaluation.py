@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,24 +78,28 @@ class Lab:
         return facts
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@pytest.fixture(scope="module", params=["cold", "warm"])
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     task = Task.load(ROOT / "configs" / "task" / "eclip.yaml", _repository(folder / "checkout"))
     data = f"data.prints=60 data.test_prints=12 data.workers=2 data.root={folder}/prints"
     task = replace(task, base=(*task.base, *data.split(), f"data.pack_dir={folder}/packs"))
     vault = seal(task, folder / "vault")
     budget = Budget(1, 90.0, wall_factor=1.0, setup_seconds=60.0)
-    with Workspace.create(task, "attacks", folder / "runs") as workspace:
+    sandbox = Bubblewrap(warm=request.param == "warm")
+    notices: list[str] = []
+    with Workspace.create(task, "attacks", folder / "runs") as workspace, closing(sandbox):
         runner = Runner(
             task=task,
-            sandbox=Bubblewrap(),
+            sandbox=sandbox,
             limits=lambda wall: Limits(wall_seconds=wall, **LIMITS),
             budget=budget,
             sealed=vault,
             environment=run_environment(2),
+            notice=notices.append,
         )
         yield Lab(folder, workspace, runner)
+    assert notices == []
 
 
 def _repository(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from agent.codec import to_json
 from agent.records import Edit, Outcome, Proposal, Trial, Verdict, current_recipe
 from agent.searchers import evolution, playbook, queue, samplers
-from agent.searchers.base import FAILURES, comparable_score, derive_seed, points
+from agent.searchers.base import FAILURES, Points, comparable_score, derive_seed
 from tests.contract.searchers import (
     Knobs,
     SearcherContract,
@@ -276,12 +276,12 @@ def test_points_are_what_the_space_can_express() -> None:
         ran([first], Proposal({"lr": 1e-4}), space, Outcome("timeout")),
     ]
     numbered = [Trial(n, t.proposal, t.overrides, t.outcome, t.verdict) for n, t in enumerate(trials)]
-    assert [(p.number, p.kind, p.score) for p in points(numbered, space)] == [
+    assert [(p.number, p.kind, p.score) for p in Points(space).of(numbered)] == [
         (0, "feasible", 300.0),
         (1, "feasible", 200.0),
         (5, "infeasible", None),
     ]
-    assert points(numbered, space)[1].params == {**space.defaults, "lr": 1e-3}
+    assert Points(space).of(numbered)[1].params == {**space.defaults, "lr": 1e-3}
 
 
 def test_seeds_differ_between_trials_and_searchers() -> None:

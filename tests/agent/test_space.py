@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from agent.composition import composed, config_hash, leaves
+from agent.recipe_file import recipe_text
 from agent.searchers.base import active
 from agent.space import Condition, Space, SpaceError
 from agent.task import Task
 from agent.validation import Rejected, quoted, validate
-from agent.workspace import recipe_text
 from tests.fake_task.fixture import HERE, toy_space, toy_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +182,7 @@ def test_what_was_checked_is_what_hydra_parses(number, text):
     result = validate(task, {}, {"optimizer.lr": number, "fault.kind": text})
     assert result.config["optimizer.lr"] == number
     assert result.config["fault.kind"] == text
+    assert result.config == leaves(composed(task, result.arguments))
 
 
 @pytest.mark.parametrize("text", ["null", "true", "1", "1e5", "nan", "", " x ", "a:b", "-", "@", "x y"])
@@ -273,6 +274,7 @@ def test_eclip_space_fits_both_models(model):
         result = validate(task, {}, active(drawn, space), space)
         key = random.Random(0).choice(sorted(result.overrides))
         assert result.config[key] == pytest.approx(drawn[key])
+        assert result.config == leaves(composed(task, result.arguments)), "as Hydra alone composes it"
 
 
 def test_a_kept_eclip_recipe_reproduces_itself(tmp_path):

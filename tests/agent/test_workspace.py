@@ -7,6 +7,7 @@ import random
 import stat
 import subprocess
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from omegaconf import OmegaConf
 from agent.composition import composed, leaves
 from agent.edits import EditError
 from agent.git import Git, GitError
+from agent.recipe_file import recipe_text
 from agent.records import Charges, Edit, Measurement, Outcome, Proposal, Trial, Verdict
 from agent.research_log import changes, commit_message
-from agent.workspace import Workspace, WorkspaceError, recipe_text
+from agent.workspace import Workspace, WorkspaceError
 from tests.fake_task.fixture import toy_repository, toy_task
 
 MODEL = "src/toy/model.py"
@@ -325,6 +327,24 @@ def test_one_process_at_a_time(repo, workspace, monkeypatch):
     Workspace.open(toy_task(repo), "alpha", repo / "runs").close()
 
 
+def test_the_branch_is_its_users_when_the_study_is_closed(repo):
+    """A person checks out the branch; the study does not go on under their feet, and says where."""
+    with Workspace.create(toy_task(repo), "alpha", repo / "runs") as workspace:
+        workspace.apply([EDIT])
+        kept = workspace.commit("trial 1\n", {})
+        with pytest.raises(subprocess.CalledProcessError):
+            git(repo, "checkout", "--quiet", "lab/alpha")
+    assert not workspace.path.exists()
+    git(repo, "checkout", "--quiet", "lab/alpha")
+    assert "0.2 *" in (repo / MODEL).read_text()
+    with pytest.raises(WorkspaceError, match=f"lab/alpha is checked out in {repo}"):
+        Workspace.open(toy_task(repo), "alpha", repo / "runs")
+    git(repo, "checkout", "--quiet", "-")
+    with Workspace.open(toy_task(repo), "alpha", repo / "runs") as workspace:
+        assert workspace.head() == kept
+        assert is_exactly_its_head(workspace)
+
+
 def wait_in_git(repo):
     with Workspace.open(toy_task(repo), "alpha", repo / "runs") as workspace:
         (repo / "runs" / "waiting").touch()
@@ -361,11 +381,12 @@ def test_create_at_an_earlier_commit_from_a_worktree_of_the_users(repo):
 @pytest.mark.parametrize("damage", ["index", "gitfile", "gone", "admin", "locks", "head", "detached"])
 def test_open_repairs(repo, damage):
     task = toy_task(repo)
-    with Workspace.create(task, "alpha", repo / "runs") as workspace:
-        workspace.apply([EDIT])
-        kept = workspace.commit("trial 1\n", {"optimizer.lr": 0.1})
-        workspace.apply([Edit(MODEL, "0.2 *", "0.3 *")])
-        path, admin = workspace.path, workspace._admin()
+    workspace = Workspace.create(task, "alpha", repo / "runs")
+    workspace.apply([EDIT])
+    kept = workspace.commit("trial 1\n", {"optimizer.lr": 0.1})
+    workspace.apply([Edit(MODEL, "0.2 *", "0.3 *")])
+    path, admin = workspace.path, workspace._admin()
+    workspace.close()  # as a killed process leaves it
     if damage == "index":
         (admin / "index").write_bytes(b"DIRCgarbage")
     elif damage == "gitfile":
@@ -427,7 +448,7 @@ def test_kill_at_any_moment(repo):
         if not Workspace.exists(toy_task(repo), "alpha"):
             assert user_state(repo) == before
             continue
-        with Workspace.open(toy_task(repo), "alpha", repo / "runs") as workspace:
+        with closing(Workspace.open(toy_task(repo), "alpha", repo / "runs")) as workspace:
             assert is_exactly_its_head(workspace)
             numbers = [int(entry["Lab-Trial"]) for entry in workspace.log()]
             assert numbers == list(range(len(numbers), 0, -1))

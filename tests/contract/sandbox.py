@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from agent.sandbox import Bubblewrap, Finished, Limits, Mount, Sandbox, Unsandboxed
+from agent.sandbox import Bubblewrap, Finished, Limits, Mount, Preload, Sandbox, Unsandboxed
 
 ROOT = Path(__file__).parents[2]
 ORDINARY_UID = 61_234
@@ -60,16 +60,18 @@ def tell(**facts):
 _ONCE = """
 import dataclasses, json, os, sys
 from pathlib import Path
-from agent.sandbox import Bubblewrap, Limits, Mount
+from agent.sandbox import Bubblewrap, Limits, Mount, Preload
 request = json.loads(Path(sys.argv[1]).read_text())
+preload = Preload(tuple(request["preload"])) if request["preload"] else None
 if request["leak"]:
     os.dup2(os.open(request["leak"], os.O_RDONLY), 77, inheritable=True)
-finished = Bubblewrap().run(
+finished = Bubblewrap(warm=preload is not None).run(
     request["command"], run_dir=Path(request["run_dir"]), masked=request["masked"],
     mounts=[Mount(Path(source), target) for source, target in request["mounts"]],
     environment=request["environment"], limits=Limits(**request["limits"]),
-    log_path=Path(request["log_path"]),
+    log_path=Path(request["log_path"]), preload=preload,
 )
+assert not finished.cold, finished.cold
 print(json.dumps(dataclasses.asdict(finished)))
 """
 
@@ -95,6 +97,7 @@ class Lab:
 
     kind = "caller"
     python = sys.executable
+    preload: Preload | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,7 +117,7 @@ class Lab:
         path = self.code / "attack.py"
         path.write_text(PRELUDE + textwrap.dedent(code))
         path.chmod(0o644)
-        return [self.python, "-I", "/code/attack.py"]
+        return [self.python, *(["-I"] if self.preload is None else []), "/code/attack.py"]
 
     def attack(
         self,
@@ -145,14 +148,28 @@ class Lab:
     ) -> Finished:
         if leak is not None:
             os.dup2(os.open(leak, os.O_RDONLY), 77, inheritable=True)
+        sandbox = self.sandbox()
         try:
-            return self.sandbox().run(
+            finished = sandbox.run(
                 command, run_dir=self.run_dir, mounts=self.mounts, masked=masked, environment=environment,
-                limits=limits, log_path=log, stop=stop,
+                limits=limits, log_path=log, stop=stop, preload=self.preload,
             )  # fmt: skip
+            assert not finished.cold, finished.cold
+            return finished
         finally:
+            sandbox.close()
             if leak is not None:
                 os.close(77)
+
+
+class WarmLab(Lab):
+    """Bubblewrap whose runs are forks of a process that has something imported."""
+
+    kind = "warm"
+    preload = Preload(("decimal", "socket"))
+
+    def sandbox(self) -> Sandbox:
+        return Bubblewrap(warm=True)
 
 
 class BareLab(Lab):
@@ -197,7 +214,7 @@ class OrdinaryLab(Lab):
         return {
             "command": list(command), "run_dir": str(self.run_dir), "masked": [], "mounts": mounts,
             "environment": {}, "limits": dataclasses.asdict(limits), "log_path": str(self.folder / "log"),
-            "leak": None, **changed,
+            "leak": None, "preload": self.preload and self.preload.modules, **changed,
         }  # fmt: skip
 
     def _run(
@@ -218,9 +235,16 @@ class OrdinaryLab(Lab):
         return Finished(**json.loads(output))
 
 
-LABS: dict[str, type[Lab]] = {"caller": Lab, "none": BareLab}
+class WarmOrdinaryLab(OrdinaryLab):
+    """The same for a supervisor that is an ordinary user."""
+
+    kind = "warm-ordinary"
+    preload = WarmLab.preload
+
+
+LABS: dict[str, type[Lab]] = {"caller": Lab, "none": BareLab, "warm": WarmLab}
 if os.geteuid() == 0 and OrdinaryLab.python:
-    LABS["ordinary"] = OrdinaryLab
+    LABS |= {"ordinary": OrdinaryLab, "warm-ordinary": WarmOrdinaryLab}
 SANDBOXED = [kind for kind in LABS if kind != "none"]
 
 

@@ -234,6 +234,13 @@ def test_a_resumed_run_continues_to_the_same_curve(train, tmp_path):
     assert resumed["steps"] == whole["steps"] == 6
 
 
+def test_resuming_a_run_that_was_at_its_end_gives_its_score_again(train):
+    done = train("model.ema_decay=0.5")
+    again = train("model.ema_decay=0.5", f"run.resume={done['dir']}")
+    assert np.array_equal(image_embeddings(again), image_embeddings(done))
+    assert again["metrics"] == done["metrics"]
+
+
 def test_resuming_from_nowhere_is_an_error(train):
     with pytest.raises(FileNotFoundError, match=r"run\.resume=/nowhere"):
         train("run.resume=/nowhere")

@@ -13,7 +13,7 @@ from agent.report.best_so_far import time_to
 from agent.report.campaign import Campaign
 from agent.report.comparison import Pair, differing
 from agent.report.text import line
-from agent.report.verdict import duration, share, span
+from agent.report.words import duration, share, span
 
 NONE = "–"
 

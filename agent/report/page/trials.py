@@ -15,7 +15,7 @@ from agent.report.figures.staircase import staircase
 from agent.report.figures.style import THEMES, for_page
 from agent.report.lineage import changes, diff, lineage
 from agent.report.text import line, lines, tail
-from agent.report.verdict import duration
+from agent.report.words import duration
 
 # characters of logs, diffs and hypotheses on the whole page, shared equally among those there are
 MOST_TEXT = 1_500_000

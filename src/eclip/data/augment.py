@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eclip.data.batch import Batch
+from eclip.data.batch import WHOLE, Batch, Share
 from eclip.data.heatmap import boxes_to_heatmap
+from eclip.data.transfer import constants
 
 # a crop's aspect ratio, relative to the print's (Inception's range, as in torchvision)
 ASPECT = (3 / 4, 4 / 3)
@@ -32,24 +33,27 @@ def prepare(
     color_jitter: float,
     generator: torch.Generator,
     heatmaps: bool = True,
+    share: Share = WHOLE,
 ) -> Batch:
     """image_BCHW float32 and heatmap_BHW from image_BHWC uint8 and the boxes; the other keys pass through.
 
     `crop_scale` is the least area of a crop, as a share of the print (1: no crop); `color_jitter` the most
     that brightness, contrast and saturation change (0: not at all). Boxes follow the crop: those outside
-    become invalid. The generator may live on the CPU or on the batch's device. Without `heatmaps` (a step
+    become invalid. The generator may live on the CPU or on the batch's device; it draws for all rows that
+    processes hold together, of which the batch is this process's `share`. Without `heatmaps` (a step
     that has no use for them) there is no heatmap_BHW.
     """
     image_BCHW = unit_range(batch["image_BHWC"])
     if (packed := image_BCHW.shape[-1]) != image_size:
         raise ValueError(f"prints of {packed} px for a model of {image_size} px: pack them at its size")
     boxes_BR4, valid_BR = batch["boxes_BR4"], batch["valid_BR"]
+    rows = len(image_BCHW) * share.ranks
     if crop_scale < 1:
-        window_B4 = draw_windows(len(image_BCHW), crop_scale, generator).to(image_BCHW.device)
+        window_B4 = draw_windows(rows, crop_scale, generator)[share.of(rows)].to(image_BCHW.device)
         image_BCHW = crop(image_BCHW, window_B4)
         boxes_BR4, valid_BR = crop_boxes(boxes_BR4, valid_BR, window_B4)
     if color_jitter > 0:
-        factor_B3 = draw_factors(len(image_BCHW), color_jitter, generator).to(image_BCHW.device)
+        factor_B3 = draw_factors(rows, color_jitter, generator)[share.of(rows)].to(image_BCHW.device)
         image_BCHW = jitter(image_BCHW, factor_B3)
     prepared = {key: value for key, value in batch.items() if key != "image_BHWC"}
     prepared |= {
@@ -69,7 +73,7 @@ def unit_range(image_BHWC: Tensor) -> Tensor:
 
 def normalise(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Channels shifted and scaled to what the encoder was trained on."""
-    mean_C11, std_C11 = (image_BCHW.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    mean_C11, std_C11 = (constants(values, image_BCHW.device) for values in (mean, std))
     return (image_BCHW - mean_C11) / std_C11
 
 
@@ -107,8 +111,8 @@ def crop(image_BCHW: Tensor, window_B4: Tensor) -> Tensor:
 
 def crop_boxes(boxes_BR4: Tensor, valid_BR: Tensor, window_B4: Tensor) -> tuple[Tensor, Tensor]:
     """The boxes as shares of their window, cut at its edges; one with no area left becomes invalid."""
-    origin_B14 = window_B4[:, None, [0, 1, 0, 1]]
-    side_B14 = window_B4[:, None, [2, 3, 2, 3]] - origin_B14
+    origin_B14 = window_B4[:, None, :2].repeat(1, 1, 2)
+    side_B14 = window_B4[:, None, 2:].repeat(1, 1, 2) - origin_B14
     boxes_BR4 = ((boxes_BR4 - origin_B14) / side_B14).clamp(0, 1)
     seen_BR = (boxes_BR4[..., 2:] > boxes_BR4[..., :2]).all(dim=-1)
     return boxes_BR4, valid_BR & seen_BR
@@ -124,5 +128,4 @@ def jitter(image_BCHW: Tensor, factor_B3: Tensor) -> Tensor:
 
 
 def _luma(image_BCHW: Tensor) -> Tensor:
-    weight_C11 = image_BCHW.new_tensor(LUMA)[:, None, None]
-    return (image_BCHW * weight_C11).sum(dim=1, keepdim=True)
+    return (image_BCHW * constants(LUMA, image_BCHW.device)).sum(dim=1, keepdim=True)

@@ -23,6 +23,7 @@ of image_BHWC, the rest alike.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ PADDING = 0
 
 # few lengths mean few shapes: a compiled model is compiled at most once for each
 TOKEN_BUCKETS = (8, 16, 24, 32, 40, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's contiguous part of the rows that `ranks` processes hold together; by default all of them.
+
+    What is drawn at random for rows is drawn for all of them and cut, so that a row's draws do not depend on
+    how many processes share the batch.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, rows: int) -> slice:
+        """The own ones of all `rows`. ValueError where they cannot be shared evenly."""
+        if rows % self.ranks:
+            raise ValueError(f"{rows} prints a step cannot be shared by {self.ranks} devices: use a multiple")
+        size = rows // self.ranks
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+
+WHOLE = Share()
 
 
 def bucket(length: int, longest: int) -> int:

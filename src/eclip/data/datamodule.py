@@ -16,8 +16,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from eclip.data.arrays import Array
-from eclip.data.batch import PADDING, Batch, bucket
+from eclip.data.batch import PADDING, WHOLE, Batch, Share, bucket
 from eclip.data.splits import FoldData, Index
+from eclip.data.transfer import sent
 
 __all__ = ["FoldData", "PrintsDataModule", "StepBatches", "sample"]
 
@@ -63,17 +64,14 @@ class StepBatches:
         seed: int,
         *,
         first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share = WHOLE,
         device: torch.device | str | None = None,
     ) -> None:
         self.rows_N = fold_data.train_rows_N
         if not 0 < size <= len(self.rows_N):
             raise ValueError(f"batch_size x accumulate = {size}: use 1 to {len(self.rows_N)} training prints")
-        if size % world_size:
-            raise ValueError(f"{size} prints a step cannot be shared by {world_size} devices: use a multiple")
         self.size, self.seed, self.first_step = size, seed, first_step
-        self.share = slice(rank * size // world_size, (rank + 1) * size // world_size)
+        self.own = share.of(size)
         pack = fold_data.train
         self.offsets_N1 = np.asarray(pack.phrase_offsets_N1)
         # lengths are needed on the host, where shapes are decided
@@ -101,7 +99,7 @@ class StepBatches:
         phrase_B = first_B + (uniform_B * (end_B - first_B)).astype(np.int64)
         caption_length = _bucket(self.caption_length_N[row_B], self.sources["caption"].shape[1])
         phrase_length = _bucket(self.phrase_length_M[phrase_B], self.sources["phrase"].shape[1])
-        row_B, phrase_B = row_B[self.share], phrase_B[self.share]
+        row_B, phrase_B = row_B[self.own], phrase_B[self.own]
         return {
             "image_BHWC": _take(self.sources["image"], row_B),
             "caption_BL": _take(self.sources["caption"], row_B)[:, :caption_length].long(),
@@ -130,15 +128,9 @@ def _on(array: Array, device: torch.device | None) -> Array | Tensor:
 
 def _take(source: Array | Tensor, index_B: Index) -> Tensor:
     if isinstance(source, Tensor):
-        return source.index_select(0, _sent(index_B, source.device))
+        return source.index_select(0, sent(index_B, source.device))
     # numpy's one thread: on a busy machine torch's threads wait for each other, 28 ms where this takes 0.05
     return torch.from_numpy(source[index_B])
-
-
-def _sent(index_B: Index, device: torch.device) -> Tensor:
-    """The indices on the device; from pinned memory, or the host would wait for all that a GPU has to do."""
-    index = torch.from_numpy(index_B)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)
 
 
 class PrintsDataModule(LightningDataModule):
@@ -155,8 +147,7 @@ class PrintsDataModule(LightningDataModule):
         seed: int,
         *,
         first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share = WHOLE,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -166,8 +157,7 @@ class PrintsDataModule(LightningDataModule):
             batch_size * accumulate,
             seed,
             first_step=first_step,
-            rank=rank,
-            world_size=world_size,
+            share=share,
             device=device,
         )
 

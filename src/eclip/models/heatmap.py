@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eclip.models.encoders import ImageEncoder
-from eclip.models.transformer import PatchConv, initialise
+from eclip.models.transformer import PatchConv, attend, initialise
 
 HEADS = 4
 
@@ -49,7 +49,7 @@ class CrossAttention(nn.Module):
         image_BPD = self.embed_image(image_BCHW)
         heatmap_BPD = self.embed_heatmap(heatmap_BHW[:, None])
         key_BPD = self.norm_image(image_BPD)
-        mixed_BHPd = F.scaled_dot_product_attention(
+        mixed_BHPd = attend(
             split_heads(self.query(self.norm_heatmap(heatmap_BPD))),
             split_heads(self.key(key_BPD)),
             split_heads(self.value(image_BPD)),

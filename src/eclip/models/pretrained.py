@@ -117,7 +117,9 @@ class DistilBertText(nn.Module):
         if token_BL.shape[1] > self.max_tokens:
             raise ValueError(f"a text of {token_BL.shape[1]} tokens exceeds the encoder's {self.max_tokens}")
         valid_BL = valid_tokens(token_BL)
-        token_BLF = self.bert(input_ids=token_BL, attention_mask=valid_BL.long()).last_hidden_state
+        # as [B, 1, 1, L] it is taken as it is: of [B, L] transformers asks the device whether all are valid, and waits
+        mask = valid_BL[:, None, None, :]
+        token_BLF = self.bert(input_ids=token_BL, attention_mask=mask).last_hidden_state
         return pool_text(token_BLF, valid_BL, self.pooling)
 
 

@@ -92,6 +92,7 @@ class TinyText(nn.Module):
         super().__init__()
         check_pooling(pooling, ("cls", "mean", "max"), "model.text.pooling")
         self.width, self.pooling, self.max_tokens, self.frozen = width, pooling, max_tokens, frozen
+        self.skip_padding = True
         self.embed = nn.Embedding(vocab_size, width)
         initialise(self.embed)
         self.transformer = Transformer(width, depth, heads, dropout)
@@ -112,7 +113,7 @@ class TinyText(nn.Module):
         valid_BL = valid_tokens(token_BL)
         token_BLF = self.embed(token_BL) + self.position[:L]
         mask = valid_BL[:, None, None, :]
-        packing = Packing.of(valid_BL)
+        packing = Packing.of(valid_BL) if self.skip_padding else None
         if packing is None:
             token_BLF = self.transformer(token_BLF, mask)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +31,23 @@ class PatchConv(nn.Conv2d):
         return F.linear(blocks.reshape(B, -1, C * p * p), self.weight.flatten(1), self.bias)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled-dot-product attention, [B, heads, L, F]; `bias` is added to the logits, or a mask.
+
+    On a CPU in float32 whatever comes in: the bf16 kernel's backward pass takes five to ten times as long
+    there, half of a training step of the small model (docs/performance.md).
+    """
+    if query.device.type != "cpu" or query.dtype == torch.float32:
+        if bias is not None and bias.is_floating_point():
+            bias = bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    with torch.autocast("cpu", enabled=False):
+        if bias is not None and bias.is_floating_point():
+            bias = bias.float()
+        mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=bias)
+    return mixed.to(query.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one fused query-key-value product."""
 
@@ -45,14 +63,12 @@ class Attention(nn.Module):
         self, token_BLF: Tensor, bias: Tensor | None = None, packing: Packing | None = None
     ) -> Tensor:
         """`bias` is added to the logits [B, heads, L, L] (broadcast), or a mask of what may be attended.
-        With `packing`, tokens are packed rows [T, F]."""
+        With `packing`, tokens are packed rows [U, F]."""
         qkv_BLG = self.qkv(token_BLF)
         if packing is not None:
             qkv_BLG = packing.unpack(qkv_BLG)
         query, key, value = qkv_BLG.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if bias is not None and bias.is_floating_point():
-            bias = bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = attend(query, key, value, bias)
         mixed_BLF = mixed.transpose(1, 2).flatten(2)
         return self.out(mixed_BLF if packing is None else packing.pack(mixed_BLF))
 

@@ -63,7 +63,7 @@ async def _study(place: Place) -> None:
         given = proposes({"model.logit_scale.max": 100}, edits=[edit])
         assert "would accept" in await call.text("check_proposal", **given)
         assert "trial 1 ended: completed" in await call.text("propose_trial", **given)
-        assert "external" in await call.text("report")
+        assert "prints" in await call.text("report")
 
 
 def eclip_place(folder: Path) -> Place:

@@ -104,6 +104,7 @@ async def _disconnects(place: Place) -> None:
         assert "trial 1: started" in refused
         assert "is under way; wait for it" in refused
         assert "Under way: trial 1" in await call.text("status", wait_seconds=0.3)
+        assert "class FeatureMap" in await call.text("read_file", path="src/toy/model.py")
         place.open_gate("blue")
         assert "Under way" not in await call.text("status", wait_seconds=60)
         assert "outcome: completed" in await call.text("look_up_trial", number=1)

@@ -65,8 +65,8 @@ def test_the_program_has_all_that_the_built_in_researcher_is_told(seat: Seat) ->
     assert "0 |  |  | 33" in seat.text("history")
 
 
-def test_files_are_read_as_they_stand_in_the_recipe(seat: Seat) -> None:
-    (seat.place.root / "runs/blue/workspace/src/toy/model.py").write_text("not the recipe")
+def test_files_are_read_from_the_recipes_branch(seat: Seat) -> None:
+    assert not (seat.place.root / "runs/blue/workspace").exists()  # nobody is at work
     assert "class FeatureMap" in seat.text("read_file", path="src/toy/model.py")
 
 

@@ -95,7 +95,10 @@ def test_a_campaigns_page_has_every_part() -> None:
 def test_one_studys_page() -> None:
     campaign = made(1, tpe=Kind(gain=0.5))
     reader = read(page(campaign, "now"))
-    assert re.search(r"tpe improved on the reference by \d\d\.\d\s%\.", reader.text)
+    assert re.search(
+        r"tpe improved on the reference by \d\d\.\d\s% \(95 % interval \d\d\.\d to \d\d\.\d\s%\)\.",
+        reader.text,
+    )
     assert "Who beats whom" not in reader.text
     assert "No dollars were spent" in reader.text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.wandb_upload import complete
 from tests.agent.report.ledgers import fill
 from tests.agent.report.synthetic import Kind, Maker
 
@@ -36,7 +37,7 @@ def report(ledger: Path, out: Path, *overrides: str) -> subprocess.CompletedProc
 
 
 def test_a_campaign(ledger: Path, tmp_path: Path) -> None:
-    done = report(ledger, tmp_path / "out", "studies=[tpe-0,tpe-1,random-0,random-1]")
+    done = report(ledger, tmp_path / "out", "studies=[tpe-?,random-*]")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "out" / "report.html")
     # the metric's name comes from the task's own file
@@ -49,13 +50,18 @@ def test_a_campaign(ledger: Path, tmp_path: Path) -> None:
         "progress-tpe-0-dark.svg",
     } <= made
     assert "tpe-0" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    # without a key the table of trials waits on disk, and no link is made up
+    assert len(complete(tmp_path / "out")) == 1
+    assert "wandb.ai" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / ".local").exists(), "the artifact is not left in the home directory"
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         ([], "choose study=NAME or studies=[A,B]; the ledger has: tpe-0, tpe-1, random-0, random-1"),
-        (["study=none"], "study 'none' is not in the ledger"),
+        (["study=none"], "no study none in the ledger; there are: tpe-0, tpe-1, random-0, random-1"),
+        (["studies=[tpe-*,x-*]"], "no study x-* in the ledger; there are: tpe-0"),
         (["study=tpe-0", "scale=cubic"], "scale='cubic'"),
     ],
 )

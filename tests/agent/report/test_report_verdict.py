@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from agent.report.campaign import Campaign, Study, load
 from agent.report.comparison import finals, pairs, to_confirm
 from agent.report.evidence import judge
 from agent.report.verdict import Verdict, verdict
+from agent.report.words import compared, share, span
 from tests.agent.report.ledgers import fill
 from tests.agent.report.synthetic import Kind, Maker
 
@@ -89,6 +92,30 @@ def test_false_claims_are_at_most_one_in_twenty() -> None:
     assert improved <= _most(60)
 
 
+def test_what_studies_share_is_not_known_to_the_last_digit() -> None:
+    """Two searchers without chance in them: all studies of one end with the same recipe, measured once.
+
+    No two of the 60 pairs of recipes differ in truth. Counted as five measurements of one value each, nearly
+    every pair would be told apart.
+    """
+    claims = 0
+    for seed in range(60):
+        once = made(seed, {"a": Kind(between=0.0), "b": Kind(between=0.0)}, 1, trials=3)
+        copies = [replace(s, name=f"{s.name}-{copy}") for s in once.studies for copy in range(5)]
+        found = judge(replace(once, studies=tuple(copies)))
+        claims += bool(found.claims)
+        [pair] = found.pairs
+        assert pair.interval
+        assert pair.interval[0] < pair.difference < pair.interval[1]  # type: ignore[operator]
+    assert claims <= _most(60)
+
+
+def test_shared_recipes_that_truly_differ_are_told_apart() -> None:
+    once = made(3, {"a": Kind(gain=0.6), "b": Kind(gain=0.1)}, 1, trials=3)
+    copies = [replace(s, name=f"{s.name}-{copy}") for s in once.studies for copy in range(5)]
+    assert judge(replace(once, studies=tuple(copies))).claims == (("a", "b"),)
+
+
 def _most(count: int) -> float:
     return 0.05 * count + 2.5 * (0.05 * 0.95 * count) ** 0.5
 
@@ -103,7 +130,7 @@ def test_lucky_search_is_named() -> None:
 def test_too_few_studies_say_how_many_it_takes() -> None:
     said = verdict(made(2, {"tpe": Kind(gain=0.8), "random": Kind()}, studies=3))
     assert said.headline.startswith("Too few studies to say who searched better")
-    assert "3 against 3 studies cannot give a p below 0.1: at least 4 studies" in " ".join(said.sentences)
+    assert "3 studies against 3 cannot give a p below 0.1: at least 4 studies" in " ".join(said.sentences)
     assert not said.claims
 
 
@@ -165,6 +192,109 @@ def test_nothing_is_claimed_before_the_end() -> None:
     assert not said.claims
 
 
+def test_a_half_done_confirmation_waits() -> None:
+    campaign = made(7, {"tpe": Kind(gain=0.8), "random": Kind()})
+    first = campaign.studies[0]
+    assert first.winner is not None
+    plan = {"event": "confirming", "time": 9e4, "trials": [0, first.winner.number], "budget_factors": [1, 4]}
+
+    def planned(*seeds: int) -> Verdict:
+        study = replace(first, events=({**plan, "seeds": list(seeds)}, *first.events))
+        return verdict(replace(campaign, studies=(study, *campaign.studies[1:])))
+
+    assert planned(100, 101, 102, 103, 104).claims == (("tpe", "random"),)
+    # one more seed for the reference and the winner under both budgets
+    said = planned(100, 101, 102, 103, 104, 105)
+    assert not said.claims
+    assert said.headline == (
+        "No verdict yet: the confirmation of 1 study is not done, with 4 of its 24 trainings still to come."
+    )
+    assert not any("better" in sentence for sentence in said.sentences)
+
+
+def test_a_seed_that_lacks_folds_is_still_to_come() -> None:
+    campaign = made(7, {"tpe": Kind(gain=0.8)}, studies=1)
+    [study] = campaign.studies
+    assert study.winner is not None
+    number, events = study.winner.number, []
+    for event in study.events:
+        if event["event"] == "confirmed" and event["trial"] == number and event["budget_factor"] == 1:
+            event = {**event, "measurements": event["measurements"][:-1]}
+        events.append(event)
+    seeds = [100, 101, 102, 103, 104]
+    plan = {"event": "confirming", "time": 9e4, "trials": [0, number], "seeds": seeds, "budget_factors": [1]}
+    cut = replace(study, events=(plan, *events))
+    assert cut.open_confirmations == (1, 10)
+    assert {item.seed for item in cut.confirmed(number)} == {100, 101, 102, 103}
+
+
+def _failing(study: Study, *seeds: int) -> Study:
+    """The study, its winner diverged on some of the fresh seeds."""
+    events: list[Mapping[str, Any]] = []
+    for event in study.events:
+        if event["event"] == "confirmed" and event["role"] == "winner" and event["budget_factor"] == 1:
+            why = {"fold": 1, "status": "diverged", "reason": "loss is nan at step 3"}
+            left = [item for item in event["measurements"] if item["seed"] not in seeds]
+            events += [{**event, "measurements": [], "failed": {**why, "seed": seed}} for seed in seeds]
+            event = {**event, "measurements": left}
+        events.append(event)
+    return replace(study, events=tuple(events))
+
+
+@pytest.mark.parametrize("seeds", [(104,), (100, 101, 102, 103, 104)])
+def test_who_fails_on_fresh_seeds_is_not_called_better(seeds: tuple[int, ...], tmp_path: Path) -> None:
+    campaign = made(2, {"tpe": Kind(gain=0.8), "random": Kind()})
+    assert verdict(campaign).claims == (("tpe", "random"),)
+    studies = (_failing(campaign.studies[0], *seeds), *campaign.studies[1:])
+    read = load(fill(tmp_path / "ledger.db", studies), [study.name for study in studies])
+    said = verdict(read)
+    assert said.final
+    assert not said.claims
+    assert f"1 winner of tpe failed in {len(seeds)} of 5 fresh trainings." in " ".join(said.sentences)
+    assert "since fresh trainings of tpe's winners failed" in " ".join(said.sentences)
+    assert campaign.studies[0].name not in said.improved
+    # what the other one failed at takes nothing from the claim
+    studies = (*campaign.studies[:-1], _failing(campaign.studies[-1], *seeds))
+    assert verdict(replace(campaign, studies=studies)).claims == (("tpe", "random"),)
+
+
+def test_sentences_at_the_edges() -> None:
+    kinds = {"tpe": Kind(gain=-0.1, between=0.01, promised=0.4), "random": Kind(gain=0.0, between=0.0)}
+    said = verdict(made(6, kinds))
+    assert said.headline == (
+        "random searched better than tpe, but is not shown to have improved on the reference."
+    )
+    assert " worse" in " ".join(said.sentences)
+    names = dict.fromkeys("abc", Kind(seconds=60)) | {"dear": Kind(gain=0.0, between=0.0, seconds=90)}
+    said = verdict(made(3, names, studies=2))
+    assert "and b and" not in " ".join(said.sentences)
+    both = verdict(_keeping_nothing(made(2, {"tpe": Kind(), "random": Kind()})))
+    assert "tpe's and random's recipes do not differ at all." in both.sentences
+    assert "None of the 10 studies kept anything: the reference stands." in both.sentences
+
+
+def _keeping_nothing(campaign: Campaign) -> Campaign:
+    def reverted(study: Study) -> Study:
+        trials = [
+            replace(t, verdict=replace(t.verdict, decision="reverted"))
+            if t.verdict and t.verdict.decision == "kept"
+            else t
+            for t in study.trials
+        ]
+        return replace(study, trials=tuple(trials))
+
+    return replace(campaign, studies=tuple(map(reverted, campaign.studies)))
+
+
+def test_no_minus_before_a_zero() -> None:
+    campaign = made(1, {"tpe": Kind()}, studies=1)
+    assert share(campaign, -0.0001).replace("\u00a0", " ") == "0.0 %"
+    assert share(replace(campaign, scale="linear"), -0.0) == "0"
+    assert span(campaign, -0.0101, 0.0).replace("\u00a0", " ") == "−1.0 to 0.0 %"
+    assert [compared(campaign, gain)[-6:] for gain in (0.2, -0.2, 0.0)] == ["better", " worse", "better"]
+    assert compared(campaign, -0.00001) == "no better"
+
+
 def test_confirmation_on_the_searchs_own_seeds_does_not_count() -> None:
     campaign = made(8, {"tpe": Kind(gain=0.8), "random": Kind()})
     reused = replace(campaign.studies[0].spec, training_seeds=(0, 100, 101, 102, 103, 104))
@@ -194,13 +324,10 @@ def test_different_tasks_are_refused() -> None:
 def test_a_study_that_keeps_nothing_ends_at_the_reference(tmp_path: Path) -> None:
     campaign = made(11, {"tpe": Kind(gain=0.7), "random": Kind()})
     first = campaign.of("random")[0]
-    trials = tuple(
-        replace(t, verdict=replace(t.verdict, decision="reverted"))
-        if t.verdict and t.verdict.decision == "kept"
-        else t
-        for t in first.trials
+    campaign = replace(
+        campaign,
+        studies=(*_keeping_nothing(replace(campaign, studies=(first,))).studies, *campaign.of("tpe")),
     )
-    campaign = replace(campaign, studies=(replace(first, trials=trials), *campaign.of("tpe")))
     read = load(fill(tmp_path / "ledger.db", campaign.studies), [s.name for s in campaign.studies])
     final = finals(read)[0]
     assert (final.kept, final.confirmed, final.p) == (False, 0.0, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,6 @@ from hydra.core.global_hydra import GlobalHydra
 from agent.ledger import Ledger, StudyLedger
 from agent.loop import Loop
 from agent.study import open_study
-from tests.agent.researcher.messages_server import MessagesServer
 from tests.fake_task.fixture import HERE, toy_repository
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,24 +35,22 @@ class Checkout:
     """A repository with the toy task alone, and a program of one phase."""
 
     def __init__(self, folder: Path) -> None:
-        self.root, self.groups = toy_repository(folder / "repository"), folder / "groups"
+        self.root, self.groups = folder / "repository", folder / "groups"
+        self.program = folder / "program.md"
+
+    def make(self) -> Checkout:
+        toy_repository(self.root)
         for group, file in (("task", "task.yaml"), ("space", "space.yaml")):
             (self.groups / group).mkdir(parents=True)
             shutil.copy(HERE / file, self.groups / group / "toy.yaml")
-        self.program = folder / "program.md"
         self.program.write_text(PROGRAM)
+        return self
 
     @contextmanager
-    def open(self, server: MessagesServer | None, *overrides: str) -> Iterator[Loop]:
+    def open(self, url: str, *overrides: str) -> Iterator[Loop]:
         GlobalHydra.instance().clear()
-        said = [
-            *TERMS,
-            f"hydra.searchpath=[file://{self.groups}]",
-            f"searcher.program={self.program}",
-            *overrides,
-        ]
-        if server is not None:
-            said.append(f"llm.base_url={server.url}")
+        said = [*TERMS, f"llm.base_url={url}", f"searcher.program={self.program}", *overrides]
+        said.append(f"hydra.searchpath=[file://{self.groups}]")
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             config = compose("sweep", overrides=said)
         with ExitStack() as stack:
@@ -70,3 +68,8 @@ class Checkout:
         refs = self.root / ".git" / "refs" / "heads" / "lab"
         found = [str(path) for path in (self.root / "runs", self.root / "vault", refs) if path.exists()]
         return found
+
+
+if __name__ == "__main__":
+    with Checkout(Path(sys.argv[1])).open(*sys.argv[2:]) as opened:
+        print(opened.run())

@@ -88,6 +88,10 @@ class ToyDesk:
         if not self.trials:
             self.trials.append(reference())
 
+    @property
+    def next_trial(self) -> int:
+        return len(self.trials)
+
     def history(self) -> Sequence[Trial]:
         return list(self.trials)
 

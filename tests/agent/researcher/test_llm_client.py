@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from agent.researcher.client import Client, LLMRefused, LLMUnavailable, Request
+from agent.researcher.client import Client, Request
+from agent.researcher.failures import LLMRefused, LLMStopped, LLMUnavailable
 from agent.researcher.settings import LLMSettings
 from tests.agent.researcher.messages_server import (
     CUT_SHORT,
@@ -188,6 +193,60 @@ def test_a_reply_that_trickles_is_given_up_at_its_deadline() -> None:
             made.send(REQUEST)
     assert clock.slept == []
     assert notices
+
+
+def test_stopped_in_mid_stream_it_pays_for_what_had_come() -> None:
+    stop = threading.Event()
+
+    class Stopping(Clock):
+        """Somebody presses Ctrl-C when the stream has begun: the client looks at its clock at every event."""
+
+        looks = 0
+
+        def __call__(self) -> float:
+            self.looks += 1
+            if self.looks == 2:
+                stop.set()
+            return self.now
+
+    notices: list[tuple[int, str, float, float]] = []
+    with MessagesServer([GOOD]) as server:
+        settings = LLMSettings.from_mapping(llm(server))
+        made = Client(settings, KEY, clock=Stopping(), stop=stop, notice=lambda *said: notices.append(said))
+        with pytest.raises(LLMStopped):
+            made.send(REQUEST)
+        with pytest.raises(LLMStopped):
+            made.send(REQUEST)
+        assert len(server.requests) == 1  # a study that stops asks nothing more
+    assert [notice[3] > 0 for notice in notices] == [True, False]
+
+
+def test_a_pause_ends_when_the_study_is_to_stop() -> None:
+    stop = threading.Event()
+
+    def overloaded(request: dict[str, Any]) -> Play:
+        stop.set()
+        return fails(529, retry_after="60")
+
+    with MessagesServer(overloaded) as server:
+        made = Client(LLMSettings.from_mapping(llm(server)), KEY, stop=stop)
+        with pytest.raises(LLMStopped):
+            made.send(REQUEST)
+
+
+def test_a_broken_stream_is_charged_for_the_words_that_had_come() -> None:
+    """The usage that a stream begins with counts its prompt; what it wrote is estimated from what arrived."""
+    usage = {"input_tokens": 1000, "output_tokens": 1}
+    costs = []
+    for words in ("x" * 35, "x" * 35_000):
+        broken = replace(says(text(words), usage=usage), lose_end=True)
+        with MessagesServer([broken, GOOD]) as server:
+            made, _, notices = client(server, stream=True)
+            made.send(REQUEST)
+            costs.append(notices[0][3])
+    prices = made.settings.prices
+    assert costs[0] == pytest.approx((1000 * prices.input + 10 * prices.output) / 1e6)
+    assert costs[1] == pytest.approx((1000 * prices.input + 10_000 * prices.output) / 1e6)
 
 
 def test_options_reach_the_wire_and_arms_differ_in_thinking() -> None:

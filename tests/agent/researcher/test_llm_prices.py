@@ -81,4 +81,3 @@ def test_a_model_without_prices_is_refused_since_no_budget_could_hold() -> None:
 def test_every_model_config_is_complete(model: str) -> None:
     settings = LLMSettings.from_mapping(llm(None, model))
     assert settings.name == model
-    assert settings.price_table()["model"] == settings.model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from agent.records import Edit, Measurement, Outcome, Proposal, Trial, Verdict
 from agent.researcher import role
 from agent.researcher.arm import Arm
 from agent.researcher.history import change, curves, details, row, table
+from agent.researcher.hygiene import own_frames
 from agent.researcher.memory import Memory
 from agent.researcher.names import PLAIN
 from agent.researcher.program import read_program
@@ -22,7 +24,7 @@ from tests.agent.researcher.messages_server import MessagesServer, call, says
 from tests.agent.researcher.study import ROOT, ToyDesk, llm, plans, proposes, researcher
 
 CLAUDE = Arm("claude", role.ROLE, True, True, code=True, knowledge=True, phases=True, names=PLAIN)
-LIMIT = 40_000
+LIMIT = 48_000
 KEYS = [
     "optimizer.lr",
     "optimizer.weight_decay",
@@ -238,3 +240,82 @@ def test_look_up_shows_measurements_and_patches() -> None:
         "a.b=1",
     ):
         assert part in shown
+
+
+LOG = """starting
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/lightning/loop.py", line 4, in advance
+    self.step()
+    ^^^^^^^^^^^
+  File "/usr/lib/python3.11/contextlib.py", line 81, in inner
+    return func(*args)
+  File "/code/src/losses.py", line 9, in info_nce
+    return image @ text
+           ~~~~~~^~~~~~
+RuntimeError: shapes cannot be multiplied (48x128 and 256x128)
+"""
+
+
+def test_a_traceback_keeps_the_frames_that_a_proposal_can_change() -> None:
+    assert own_frames(LOG) == (
+        "starting\nTraceback (most recent call last):\n  … (frames of libraries)\n"
+        '  File "/code/src/losses.py", line 9, in info_nce\n    return image @ text\n'
+        "RuntimeError: shapes cannot be multiplied (48x128 and 256x128)\n"
+    )
+    hostile = ' File "' + "/site-packages" * 20_000 + "\n" + '    File "/site-packages/x\n' * 5_000
+    begun = time.perf_counter()
+    assert own_frames(hostile) == hostile
+    assert time.perf_counter() - begun < 2
+
+
+def test_a_crash_comes_with_its_edits_so_that_it_can_be_repaired(tmp_path: Path) -> None:
+    desk = ToyDesk(tmp_path)
+    edits = (Edit("src/loss.py", "error * error", "error @ error"),)
+    proposal = Proposal(
+        {}, edits, hypothesis="Norms are better.", expected_effect="Half the loss.", category="loss"
+    )
+    outcome = Outcome("crashed", reason="RuntimeError: shapes", log_tail=LOG)
+    desk.trials.append(Trial(1, proposal, {}, outcome, Verdict("reverted", compared_with=0)))
+    now = written(desk).opening[-1]["text"]
+    for said in (
+        "# The last trial (1) failed: crashed",
+        "Its hypothesis: Norms are better.",
+        "What was expected: Half the loss.",
+        "--- old\nerror * error\n+++ new\nerror @ error",
+        "frames of libraries",
+    ):
+        assert said in now
+
+
+def test_what_was_expected_of_the_last_trial_is_there_when_it_ended_well_too(tmp_path: Path) -> None:
+    desk = ToyDesk(tmp_path)
+    desk.run(
+        Proposal({"model.logit_scale.max": 100.0}, hypothesis="It is stuck.", expected_effect="Minus 100.")
+    )
+    now = written(desk).opening[-1]["text"]
+    assert (
+        "# The last trial (1) kept\n\nIts change: model.logit_scale.max=100.0\nIts hypothesis: It is stuck."
+        in now
+    )
+    assert "<data" not in now.partition("# The last trial")[2].partition("# Budget")[0]
+
+
+def test_the_noise_is_shown_seed_by_seed(tmp_path: Path) -> None:
+    desk = ToyDesk(tmp_path)
+    measured = [Measurement(seed, fold, 100.0 + 10 * seed + fold) for seed in (0, 1) for fold in (0, 1)]
+    desk.trials[0] = replace(
+        desk.trials[0],
+        outcome=replace(desk.trials[0].outcome, measurements=tuple(measured)),  # type: ignore[type-var]
+    )
+    assert "trial 0: seed 0: 100 101; seed 1: 110 111" in written(desk).opening[-1]["text"]
+
+
+def test_a_barred_category_is_named_before_it_costs_a_try(tmp_path: Path) -> None:
+    desk = ToyDesk(tmp_path)
+    for number in range(1, 4):
+        assert "Not now: category" not in written(desk).opening[-1]["text"]
+        proposal = Proposal({"trainer.batch_size": 8 + number}, category="data")
+        outcome = Outcome("completed", 400.0)
+        desk.trials.append(Trial(number, proposal, {}, outcome, Verdict("reverted", 0.1, 3.0, 0)))
+    assert "Not now: category 'data'" in written(desk).opening[-1]["text"]
+    assert "(phase 'tuning', for 4 more trials)" in written(desk).opening[-1]["text"]

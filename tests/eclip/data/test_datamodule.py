@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from eclip.data.batch import Share
 from eclip.data.datamodule import PrintsDataModule, StepBatches, sample
 from eclip.data.pack import Pack
 from eclip.data.sealed import open_sealed, seal
@@ -93,7 +94,7 @@ def test_a_step_depends_on_seed_and_step_alone(fold: FoldData) -> None:
 
 def test_ranks_share_the_batch_of_one(fold: FoldData) -> None:
     whole = StepBatches(fold, 12, seed=2)
-    ranks = [StepBatches(fold, 12, seed=2, rank=rank, world_size=3) for rank in range(3)]
+    ranks = [StepBatches(fold, 12, seed=2, share=Share(rank, 3)) for rank in range(3)]
     for step in range(5):
         parts = [rank.at(step) for rank in ranks]
         together = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -121,7 +122,7 @@ def test_a_device_holds_the_same_batches(fold: FoldData, device: str) -> None:
 )
 def test_batches_that_cannot_be_are_refused(fold: FoldData, size: int, world_size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        StepBatches(fold, size, seed=0, world_size=world_size)
+        StepBatches(fold, size, seed=0, share=Share(0, world_size))
 
 
 def test_the_data_module_yields_the_effective_batch(fold: FoldData) -> None:

@@ -49,7 +49,7 @@ def test_packing_changes_neither_features_nor_gradients(pooling: str) -> None:
     encoder = text(pooling)
     token = torch.tensor([[5, 6, 7, 8, 0, 0], [9, 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [4, 5, 6, 7, 8, 9]])
     valid = valid_tokens(token)
-    assert Packing.of(valid).place_T.tolist() == [0, 1, 2, 3, 6, 7, 12, 18, 19, 20, 21, 22, 23]
+    assert Packing.of(valid).place_U.tolist() == [0, 1, 2, 3, 6, 7, 12, 18, 19, 20, 21, 22, 23]
     padded = encoder.transformer(encoder.embed(token) + encoder.position[:6], valid[:, None, None])
     results = []
     for feature in (encoder(token), pool_text(padded, valid, pooling)):
@@ -60,10 +60,28 @@ def test_packing_changes_neither_features_nor_gradients(pooling: str) -> None:
 
 
 def test_padding_stays_where_shapes_must() -> None:
-    valid = torch.ones(2, 3, dtype=torch.bool)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert Packing.of(valid) is None
-    assert Packing.of(valid.to("meta")) is None
+    assert Packing.of(torch.ones(2, 3, dtype=torch.bool, device="meta")) is None
+
+
+def test_in_bf16_packed_rows_come_in_few_numbers_and_change_nothing() -> None:
+    encoder = text("mean")
+    token = torch.randint(1, 10, (20, 6), generator=torch.Generator().manual_seed(0))
+    token[::2, 3:] = 0
+    results = []
+    for skip in (True, False):
+        encoder.skip_padding = skip
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            feature = encoder(token)
+            packing = Packing.of(token != 0)
+        (feature.float() * torch.linspace(-1, 1, 16)).sum().backward()
+        results.append([feature.float(), *(p.grad.clone() for p in encoder.parameters())])
+    assert packing.valid == 90
+    assert len(packing.place_U) == 128
+    rows = torch.randn(20, 6, 4)
+    assert torch.equal(packing.unpack(packing.pack(rows)), rows * (token != 0)[..., None])
+    for packed, padded in zip(*results, strict=True):
+        assert (packed - padded).norm() < 0.02 * padded.norm()
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])

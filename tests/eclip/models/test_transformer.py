@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eclip.models.transformer import Attention, PatchConv, Transformer
+from eclip.models.transformer import Attention, PatchConv, Transformer, attend
 
 
 def test_the_patch_product_is_the_strided_convolution() -> None:
@@ -52,6 +52,28 @@ def test_attention_is_what_the_loops_say(kind: str) -> None:
                 parts.append(sum(math.exp(x) / total * value[j, own] for j, x in enumerate(logits)))
             expected[b, i] = layer.out(torch.cat(parts))
     torch.testing.assert_close(layer(token, bias), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["none", "mask", "bias"])
+def test_attention_of_bf16_is_summed_in_float32(kind: str) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 2, 5, 4, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    bias = {"none": None, "mask": torch.rand(2, 1, 1, 5) < 0.7, "bias": torch.randn(2, 2, 1, 5).bfloat16()}[
+        kind
+    ]
+    exact = [part.detach().double().requires_grad_() for part in inputs]
+    logits = exact[0] @ exact[1].transpose(2, 3) / 2
+    if bias is not None:
+        logits = logits.masked_fill(~bias, -torch.inf) if kind == "mask" else logits + bias.double()
+    expected = logits.softmax(-1) @ exact[2]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attend(*inputs, bias)
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed, expected.bfloat16(), atol=1e-6, rtol=2**-7)
+    mixed.backward(torch.ones_like(mixed))
+    expected.sum().backward()
+    for ours, theirs in zip(inputs, exact, strict=True):
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, atol=0.02, rtol=0.02)
 
 
 def test_heads_must_divide_the_width() -> None:

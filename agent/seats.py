@@ -1,0 +1,47 @@
+"""A study's recipe and a candidate's edits go in; code stands in a worktree of its own, beside other trials' code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.edits import edited
+from agent.git import Git
+from agent.records import Edit
+from agent.workspace import Workspace
+
+
+class Seat:
+    """A worktree on no branch, at runs/<study>/seats/<number>, for one trial at a time. See `Workplace`."""
+
+    def __init__(self, workspace: Workspace, number: int) -> None:
+        self.path: Path = workspace.path.parent / "seats" / str(number)
+        self._workspace = workspace
+        self._git: Git | None = None
+        self._commit = ""
+        self._edits: Sequence[Edit] = ()
+
+    def place(self, commit: str, edits: Sequence[Edit]) -> Seat:
+        """From now on the recipe is `commit`, and the candidate is the recipe with these edits."""
+        if self._git is None:
+            self._git = self._workspace.beside(self.path, commit)
+        self._commit, self._edits = commit, edits
+        return self
+
+    def candidate(self) -> None:
+        """The files with the edits. Raises EditError where one does not apply."""
+        self.recipe()
+        for path, content in edited(self.path, self._edits, self._workspace.task.editable).items():
+            (self.path / path).write_bytes(content)
+
+    def recipe(self) -> None:
+        """The files exactly as the recipe has them, with nothing beside them."""
+        assert self._git is not None
+        self._git("reset", "--hard", "--quiet", self._commit)
+        self._git("clean", "-ffdxq")
+
+    def remove(self) -> None:
+        """Gives the worktree up."""
+        if self._git is not None:
+            self._workspace.remove_beside(self.path)
+            self._git = None
