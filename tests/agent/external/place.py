@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,16 @@ class Place:
         found = psutil.process_iter(["cmdline"])
         mine = (p for p in found if str(self.root) in (p.info["cmdline"] or []))
         return [p.pid for p in mine if "agent.mcp_server" in p.info["cmdline"]]
+
+    def kill_servers(self) -> None:
+        """As harsh as any client: all children first, then the whole process group."""
+        for pid in self.servers():
+            group = os.getpgid(pid)
+            assert group != os.getpgid(0)
+            for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     async def under_way(self, study: str, number: int) -> None:
         """Returns once the trial's run has begun."""

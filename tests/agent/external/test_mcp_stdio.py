@@ -118,7 +118,7 @@ async def _disconnects(place: Place) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_propose, call, SLOW | {"model.width": 16})
             await place.under_way("blue", 3)
-            os.kill(place.servers()[0], signal.SIGKILL)
+            place.kill_servers()
             group.cancel_scope.cancel()
     place.open_gate("blue")
     with anyio.fail_after(60):
