@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 from agent.acceptance import seed_gains
 from agent.codec import from_json, to_json
-from agent.confirmation import Confirmation, Held
+from agent.confirmation import Confirmation, held
 from agent.ledger import StudyLedger
 from agent.minimal import offer
 from agent.records import Charges, Measurement, Trial
@@ -83,10 +83,10 @@ class Ablation:
         if len(self.seeds) < 2:
             raise RetrainingError(f"ablate.seeds={list(self.seeds)}: an interval needs two or more")
         Confirmation(self.room, self.ledgers, self.seeds, factors=(1,), say=self.say).measure()
-        with Held(self.ledgers) as held:
-            return {ledger.name: self._study(ledger, held) for ledger in self.ledgers}
+        with held(self.ledgers):
+            return {ledger.name: self._study(ledger) for ledger in self.ledgers}
 
-    def _study(self, ledger: StudyLedger, held: Held) -> list[Effect]:
+    def _study(self, ledger: StudyLedger) -> list[Effect]:
         bench, steps = self.room.of(ledger), lineage(ledger)
         full = self._full(ledger, steps[-1])
         effects, removals = [], {}
@@ -98,7 +98,6 @@ class Ablation:
                 self._cannot(ledger, change, str(error))
                 continue
             self.say(f"{ledger.name}, {change}: {effect}")
-            held.heartbeat()
             effects.append(effect)
             removals[change] = effect
         if self.minimal and (idle := [change for change, effect in removals.items() if not effect.needed]):

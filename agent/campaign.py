@@ -131,9 +131,6 @@ class Campaign:
             return str(end.value)
         except SearcherStopped as error:
             return f"the searcher stopped: {error}"
-        for loop in self.loops.values():
-            if loop.ledger.study.user_attrs.get("holder"):
-                loop.ledger.heartbeat(loop.owner)
         return ""
 
     def _leave(self, entry: Entry, reason: str, reasons: dict[str, str]) -> None:
@@ -179,8 +176,7 @@ def adopt_reference(loop: Loop, donor: StudyLedger) -> Trial:
     theirs = reference_of(donor)
     assert theirs is not None
     ledger = loop.ledger
-    ledger.claim(loop.owner)
-    try:
+    with ledger.held(loop.owner):
         proposal = Proposal(base="reference", route="reference", searcher=loop.searcher.name)
         number = ledger.start(
             proposal,
@@ -194,8 +190,6 @@ def adopt_reference(loop: Loop, donor: StudyLedger) -> Trial:
         trial = replace(theirs, number=number, proposal=proposal, verdict=verdict)
         ledger.finish(trial)
         return trial
-    finally:
-        ledger.release(loop.owner)
 
 
 def ended(ledger: StudyLedger) -> bool:

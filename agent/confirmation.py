@@ -11,7 +11,8 @@ the test set once. Each run is an event of its study as soon as it has ended, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +82,7 @@ class Confirmation:
         Factor by factor and seed by seed, the subjects in turn, so that a noisy machine hurts all alike.
         Raises Stopped, SandboxUnavailable, LedgerError where another process works on a study.
         """
-        with Held(self.ledgers) as held:
+        with held(self.ledgers):
             subjects = [subject for ledger in self.ledgers for subject in self._subjects(ledger)]
             for ledger in self.ledgers:
                 self._announce(ledger, [s.trial.number for s in subjects if s.bench.ledger is ledger])
@@ -94,14 +95,13 @@ class Confirmation:
             for count, (factor, seed, subject) in enumerate(rounds, start=1):
                 if news := self._measure(subject, factor, seed, subjects):
                     self.say(f"{count:4d}/{len(rounds)}  {subject}, seed {seed}, budget x {factor:g}: {news}")
-                    held.heartbeat()
 
     def read_test(self, again: bool = False) -> None:
         """Each study's winner, trained on everything, reads the test set; a second time only if `again`.
 
         Studies with the very same winner share one read. Raises Stopped, SandboxUnavailable, LedgerError.
         """
-        with Held(self.ledgers):
+        with held(self.ledgers):
             winners = [self._subjects(ledger)[-1] for ledger in self.ledgers]
             for winner in winners:
                 name, reads = winner.bench.ledger.name, _reads(winner)
@@ -189,29 +189,14 @@ class Confirmation:
         return f"test {bench.task.metric} {run.measurement.score:.6g} (trial {trial.number})"
 
 
-class Held:
+@contextmanager
+def held(ledgers: Sequence[StudyLedger]) -> Iterator[None]:
     """The studies are ours in the `with` block, and no loop's. Raises LedgerError."""
-
-    def __init__(self, ledgers: Sequence[StudyLedger]) -> None:
-        self.ledgers, self.owner = ledgers, str(Owner.here())
-
-    def __enter__(self) -> Held:
-        try:
-            for ledger in self.ledgers:
-                ledger.claim(self.owner)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def heartbeat(self) -> None:
-        """Says to other hosts that we are alive; needed within every lease."""
-        for ledger in self.ledgers:
-            ledger.heartbeat(self.owner)
-
-    def __exit__(self, *_: object) -> None:
-        for ledger in self.ledgers:
-            ledger.release(self.owner)
+    owner = str(Owner.here())
+    with ExitStack() as stack:
+        for ledger in ledgers:
+            stack.enter_context(ledger.held(owner))
+        yield
 
 
 def _ended(ledger: StudyLedger) -> bool:

@@ -19,17 +19,18 @@ from agent.bench import Bench
 from agent.codec import to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
-from agent.ledger import StudyLedger
+from agent.ledger import LedgerError, StudyLedger
 from agent.measured import interrupted, same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.recovery import recover
 from agent.research_log import commit_message
 from agent.runner import Runner
-from agent.searchers.base import Searcher, SearcherUnavailable
+from agent.searchers.base import Searcher, SearcherStopped, SearcherUnavailable
 from agent.seats import Seat
 from agent.side_by_side import Candidate, run_side_by_side
 from agent.space import Space
+from agent.spending import over, tried
 from agent.validation import Rejected, Validated, quoted, validate
 from agent.workdesk import WorkDesk
 from agent.workspace import Workspace
@@ -59,6 +60,7 @@ class Loop:
     # one for each worker; where there are several, each has a worktree of its own
     runners: Sequence[Runner] = ()
     seats: Sequence[Seat] = ()
+    _lost: str = field(default="", init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,28 +84,37 @@ class Loop:
 
         None stands for a searcher that waits. `close()` gives the study up, and the ledger is in order.
         """
-        self.ledger.claim(self.owner)
-        try:
-            recover(self.ledger, self.workspace, self.owner)
-            self.observers.started(self.ledger)
-            if self.ledger.best() is None:
-                yield self._reference()
-            reason = yield from self._search()
-            self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
-            return reason
-        finally:
-            for seat in self.seats:
-                seat.remove()
-            self._settle_rest()
-            self.observers.ended(self.ledger)
-            self.ledger.release(self.owner)
+        with self.ledger.held(self.owner, self._lose):
+            try:
+                recover(self.ledger, self.workspace, self.owner)
+                self.observers.started(self.ledger)
+                if self.ledger.best() is None:
+                    yield self._reference()
+                reason = yield from self._search()
+                self._require_held()
+                self.ledger.log("stopped" if self.stop.is_set() else "ended", reason=reason)
+                return reason
+            finally:
+                for seat in self.seats:
+                    seat.remove()
+                self._settle_rest()
+                self.observers.ended(self.ledger)
+
+    def _lose(self, why: str) -> None:
+        """Another machine may have taken the study over: nothing more is written."""
+        self._lost = why
+        self.stop.set()
+
+    def _require_held(self) -> None:
+        if self._lost:
+            raise LedgerError(self._lost)
 
     def history(self) -> list[Trial]:
         """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
         return [trial for trial in self.ledger.trials() if not interrupted(trial)]
 
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := self.over(history := self.history())):
+        while not (reason := over(self.ledger, history := self.history(), self.stop.is_set())):
             began = self.now()
             try:
                 proposals = self.searcher.ask_many(history, self._room(history))
@@ -114,6 +125,9 @@ class Loop:
                     self.stop.wait(self.pause_seconds)
                 yield None
                 continue
+            except SearcherStopped as error:
+                self.ledger.log("stopped", reason=str(error))
+                raise
             thinking = self._thinking(self.now() - began)
             if not proposals:
                 self.ledger.log("asked for the last time", charges=thinking)
@@ -128,15 +142,15 @@ class Loop:
 
     def _room(self, history: Sequence[Trial]) -> int:
         """How many trials may begin now: one a worker, and no more than the budget has left."""
-        return min(len(self.runners) or 1, self.ledger.spec.budget.trials - _tried(history))
+        return min(len(self.runners) or 1, self.ledger.spec.budget.trials - tried(history))
 
     def _thinking(self, seconds: float) -> Charges:
         """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
         return Charges(seconds) if self.desk is None else self.desk.pending
 
-    def _settle(self, number: int | None) -> None:
+    def _settle(self, number: int | None, charged: Charges | None = None) -> None:
         if self.desk is not None:
-            self.desk.settle(number)
+            self.desk.settle(number, charged)
 
     def _settle_rest(self) -> None:
         """What asking cost without a trial coming of it is the study's."""
@@ -144,26 +158,15 @@ class Loop:
             self.ledger.log("asked without a trial", charges=self.desk.pending)
             self._settle(None)
 
-    def over(self, history: Sequence[Trial]) -> str:
-        """Why no further trial may begin; empty if one may. The reference is not counted as a trial."""
-        budget, spent = self.ledger.spec.budget, self.ledger.spent()
-        if self.stop.is_set():
-            return "stopped"
-        if _tried(history) >= budget.trials:
-            return f"all {budget.trials} trials are used"
-        if budget.study_seconds is not None and spent.seconds >= budget.study_seconds:
-            return f"all {budget.study_seconds:g} seconds are used"
-        if budget.usd is not None and spent.usd >= budget.usd:
-            return f"all ${budget.usd:g} are used"
-        return ""
-
     def _batch(self, proposals: Sequence[Proposal], thinking: Charges) -> list[Trial]:
         """Proposals from the ledger's first line about them to its last; all are in it before one runs."""
         recipe = self.ledger.best()
         assert recipe is not None
-        share = Charges(thinking.seconds / len(proposals), usd=thinking.usd / len(proposals))
-        entered = [self._enter(proposal, recipe, share) for proposal in proposals]
-        self._settle(entered[0].trial.number)
+        self.ledger.heartbeat(self.owner)
+        shares = thinking.shares(len(proposals))
+        entered = [
+            self._enter(proposal, recipe, share) for proposal, share in zip(proposals, shares, strict=True)
+        ]
         finished = [self.finish(item.trial, recipe) for item in entered if item.trial.outcome]
         finished += run_side_by_side(self, [item for item in entered if not item.trial.outcome], recipe)
         return sorted(finished, key=lambda trial: trial.number)
@@ -178,6 +181,7 @@ class Loop:
             checked.fingerprint(self.workspace.code_hash()) if isinstance(checked, Validated) else ""
         )
         record = self._record(number, thinking + Charges(self.now() - began), fingerprint)
+        self._settle(number, thinking)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
         if isinstance(checked, Validated):
@@ -186,6 +190,11 @@ class Loop:
         verdict = Verdict("reverted", reason=checked.reason)
         trial = replace(trial, outcome=checked, verdict=verdict, charges=record.charges)
         return Candidate(trial, (), "", record)
+
+    def waits(self, number: int) -> None:
+        """The trial has run; from now on, only others of its batch use time."""
+        with self._lock:
+            self.ledger.note(number, waits=True)
 
     def checked(self, proposal: Proposal, recipe: Trial, number: int | None = None) -> Validated | Outcome:
         """The configuration that would run, or why nothing will: rejected, or a duplicate of another trial.
@@ -209,6 +218,7 @@ class Loop:
     def finish(self, trial: Trial, recipe: Trial) -> Trial:
         """Commits what is kept, removes what is not, and ends the trial in the ledger."""
         assert trial.verdict is not None
+        self._require_held()
         with self._lock:
             return self._end(trial, recipe)
 
@@ -261,7 +271,6 @@ class Loop:
             more: dict[str, Any] = {"of_recipe": again} if again else {}
             with self._lock:
                 self.ledger.note(number, charges=charges, measurement=measurement, phase=phase, **more)
-                self.ledger.heartbeat(self.owner)
                 self.observers.progress(number, phase)
 
         record = Record(note, charges)
@@ -286,8 +295,3 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
         if trial.proposal.edits:
             (folder / "edits.diff").write_text(self.workspace.diff(), encoding="utf-8")
-
-
-def _tried(history: Sequence[Trial]) -> int:
-    """How many trials are used; the reference is not counted as one."""
-    return sum(trial.proposal.route != "reference" for trial in history)

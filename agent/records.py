@@ -154,7 +154,8 @@ class Budget:
     """What a study may use. `seconds` is the training time of one trial, shared by its folds.
 
     None is no limit. `wall_factor` and `setup_seconds` make the hard wall limit of a run:
-    seconds * wall_factor + setup_seconds, after which it is killed.
+    seconds * wall_factor + setup_seconds, after which it is killed. One that reports more training than
+    seconds * wall_factor has no score.
     """
 
     trials: int

@@ -70,6 +70,10 @@ class Runner:
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
     notice: told what people should know of a run, though it is no part of its outcome.
+
+    A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
+    is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
+    than seconds * wall_factor + setup_seconds. Both are charged for every second that the host measured.
     """
 
     task: Task
@@ -80,6 +84,11 @@ class Runner:
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
     notice: Callable[[str], None] = lambda text: None
+
+    @property
+    def seconds(self) -> float:
+        """Of training, for one run: the folds share a trial's."""
+        return self.budget.seconds / len(self.task.folds)
 
     def run(
         self,
@@ -99,15 +108,16 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
         run_dir = folder / "run"
         run_dir.mkdir(parents=True)
-        seconds = self.budget.seconds / len(self.task.folds)
-        own = self.task.run_arguments(run_dir=RUN_DIR, seed=seed, fold=fold, seconds=seconds, sealed=DATA)
+        own = self.task.run_arguments(
+            run_dir=RUN_DIR, seed=seed, fold=fold, seconds=self.seconds, sealed=DATA
+        )
         finished = self.sandbox.run(
             [*self._command(), *arguments, *own],
             run_dir=run_dir,
             mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
             masked=[f"{CODE}/.git", *self._masked(code)],
             environment=self.environment,
-            limits=self.limits(seconds * self.budget.wall_factor + self.budget.setup_seconds),
+            limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),
             log_path=folder / "log.txt",
             stop=stop,
             preload=self.task.preload,
@@ -130,8 +140,11 @@ class Runner:
     ) -> Run:
         """What the evidence says, the strongest first: what killed it, what it claims, what can be scored."""
 
+        def used() -> float:
+            return self.now() - began - finished.waited
+
         def ended(status: Status, reason: str, **more: Any) -> Run:
-            return Run(status, self.now() - began, reason=reason, log_tail=finished.log_tail, **more)
+            return Run(status, used(), reason=reason, log_tail=finished.log_tail, **more)
 
         if finished.killed_by is not None:
             return ended(*KILLED[finished.killed_by])
@@ -148,6 +161,9 @@ class Runner:
                     return ended("crashed", reason or _exit(finished), **known)
                 if problem := self._wrong_code(result["package"], code):
                     return ended("crashed", problem, **known)
+                if train_seconds > (most := self.seconds * self.budget.wall_factor):
+                    reason = f"trained for {train_seconds:.1f} s; more than {most:.1f} s buys no score"
+                    return ended("timeout", reason, **known)
                 embeddings = claims.read_embeddings()
         except ClaimError as error:
             reason = _exit(finished) if finished.returncode else f"left no usable result: {error}"
@@ -167,7 +183,7 @@ class Runner:
             score=metrics[self.task.metric],
             metrics=metrics,
             train_seconds=train_seconds,
-            charged_seconds=self.now() - began,
+            charged_seconds=used(),
             peak_memory_bytes=finished.peak_memory_bytes,
         )
         return ended("completed", "", measurement=measurement, **known)

@@ -81,6 +81,8 @@ def _measure(
             folder /= f"on-{candidate.on:04d}"
         record = candidate.record
         outcome, verdict = experiment.trial(place, candidate.arguments, base, noise, folder, record)
+        if loop.seats:
+            loop.waits(candidate.trial.number)
         trial = replace(candidate.trial, outcome=outcome, verdict=verdict, charges=record.charges)
         return replace(candidate, trial=trial)
 
@@ -126,6 +128,7 @@ def _on_top(loop: Loop, candidate: Candidate, recipe: Trial) -> Candidate:
         phase=f"on top of trial {recipe.number}",
         charges=record.charges,
         measurements=record.measurements,
+        waits=False,
     )
     trial = replace(
         trial, overrides=checked.overrides, outcome=None, verdict=None, commit=loop.workspace.head()

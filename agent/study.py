@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import site
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
 from agent.space import Space
-from agent.task import Task
+from agent.task import Task, TaskError
 from agent.workdesk import WorkDesk
 from agent.workspace import Workspace, WorkspaceError
 
@@ -45,6 +46,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     task = Task.from_mapping(plain["task"], root, where="task")
     for role in ("check", "seal", "judge"):
         task.function(role)  # not there: better known now than after the first training
+    require_one_copy(task, site.getsitepackages())
     space = Space.from_mapping(plain["space"], task)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
@@ -80,9 +82,15 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     )
     runners = executor.runners(alone, stack)
     if task.preload:
-        sandbox.prepare(task.preload, runners[0].environment)
+        runners[0].sandbox.prepare(task.preload, runners[0].environment)
     spec = spec_of(plain, task, space, budget, sandbox, llm)
     ledger = studies.study(plain["study"], create=spec)
+    if not has_branch and ledger.trials():
+        raise WorkspaceError(
+            f"the ledger knows {plain['study']}, but there is no branch lab/{plain['study']} here, which holds its "
+            f"recipe: fetch it from where it ran (git fetch MACHINE:REPOSITORY lab/{plain['study']}:"
+            f"lab/{plain['study']}), or take another name (study=…)"
+        )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
     stop = threading.Event()
@@ -117,6 +125,17 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         runners=runners,
         desk=desk if "desk" in wanted else None,
     )
+
+
+def require_one_copy(task: Task, folders: Sequence[str]) -> None:
+    """Raises TaskError if the task's package is also installed: runs could read there what the task masks."""
+    for folder in folders:
+        copy = Path(folder) / task.package.name
+        if copy.exists() and not copy.resolve().is_relative_to(task.root):
+            raise TaskError(
+                f"{copy} is a second copy of the task's package, visible to every run: "
+                f"pip uninstall the package, or install it with --editable"
+            )
 
 
 def open_ledger(config: DictConfig, root: Path) -> Ledger:

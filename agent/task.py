@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import yaml
 
 from agent.sandbox import Preload
+from agent.task_reader import Reader, TaskError
 
 Direction = Literal["minimize", "maximize"]
 Scale = Literal["log", "linear"]
@@ -25,10 +26,6 @@ RUN_FIELDS = ("run_dir", "seed", "fold", "seconds", "sealed")
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 OVERRIDE = re.compile(r"([A-Za-z_][\w./@-]*)=(.*)")
-
-
-class TaskError(ValueError):
-    """The task file is wrong; the message names the file, the key and what is expected."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class Task:
     @classmethod
     def from_mapping(cls, values: Any, root: Path, where: str = "task") -> Task:
         """The same from a composed config's `task` group, as plain containers. Raises TaskError."""
-        reader = _Reader(values, where)
+        reader = Reader(values, where)
         expected = [item.name for item in fields(cls) if item.name != "root"]
         reader.refuse_unknown(expected)
         task = cls(
@@ -208,109 +205,30 @@ class Task:
         return cast(Callable[..., Any], found)
 
 
-class _Reader:
-    """Typed access to one mapping of the file; every error says where, what and what is expected."""
-
-    def __init__(self, values: Any, where: str) -> None:
-        if not isinstance(values, Mapping):
-            raise TaskError(f"{where}: expected a mapping, got {values!r}")
-        self.values, self.where = values, where
-
-    def error(self, key: str, expected: str) -> TaskError:
-        given = f"{key}={self.values[key]!r}" if key in self.values else f"{key} is missing"
-        return TaskError(f"{self.where}: {given}; expected {expected}")
-
-    def refuse_unknown(self, expected: Iterable[str]) -> None:
-        for key in self.values:
-            if key not in expected:
-                raise TaskError(f"{self.where}: unknown key {key!r}; allowed: {', '.join(expected)}")
-
-    def text(self, key: str, pattern: re.Pattern[str] | None = None, relative: bool = False) -> str:
-        value = self.values.get(key)
-        if not isinstance(value, str) or not value or (pattern and not pattern.fullmatch(value)):
-            raise self.error(key, f"text like {pattern.pattern}" if pattern else "text")
-        if relative and not _inside(value):
-            raise self.error(key, "a path inside the workspace")
-        return value
-
-    def texts(
-        self, key: str, least: int = 0, pattern: re.Pattern[str] | None = None, relative: bool = False
-    ) -> tuple[str, ...]:
-        value = self.values.get(key)
-        if not isinstance(value, list | tuple) or len(value) < least:
-            raise self.error(key, f"a list of at least {least} texts")
-        for item in value:
-            if not isinstance(item, str) or not item or (pattern and not pattern.fullmatch(item)):
-                raise self.error(
-                    key, f"a list of texts like {pattern.pattern}" if pattern else "a list of texts"
-                )
-            if relative and not _inside(item):
-                raise self.error(key, "paths inside the workspace")
-        return tuple(value)
-
-    def assignments(self, key: str) -> tuple[str, ...]:
-        """A mapping of config keys or groups to values, as `key=value`."""
-        value = self.values.get(key)
-        plain = isinstance(value, Mapping) and all(
-            isinstance(item, bool | int | float | str) for item in value.values()
-        )
-        if not isinstance(value, Mapping) or not plain:
-            raise self.error(key, "a mapping of config keys or groups to plain values")
-        return tuple(f"{name}={item}" for name, item in value.items())
-
-    def number(self, key: str, low: int) -> int:
-        value = self.values.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise self.error(key, f"a whole number of at least {low}")
-        return value
-
-    def folds(self) -> tuple[int, ...]:
-        value = self.values.get("folds")
-        whole = isinstance(value, list | tuple) and all(type(fold) is int and fold >= 0 for fold in value)
-        if not whole or not value or len(set(value)) != len(value):
-            raise self.error("folds", "a list of distinct whole numbers from 0")
-        return tuple(value)
-
-    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
-        if self.values.get(key) not in allowed:
-            raise self.error(key, "one of " + ", ".join(allowed))
-        return cast(str, self.values[key])
-
-    def section(self, key: str) -> _Reader:
-        if not isinstance(self.values.get(key), Mapping):
-            raise self.error(key, "a section")
-        return _Reader(self.values[key], f"{self.where}: {key}")
-
-
-def _editable(reader: _Reader) -> Editable:
+def _editable(reader: Reader) -> Editable:
     caps = ("most_edits", "most_edit_bytes", "most_file_bytes")
     reader.refuse_unknown(("files", "except", *caps))
     files, excepted = reader.texts("files", relative=True), reader.texts("except", relative=True)
     return Editable(files, excepted, **{cap: reader.number(cap, 1) for cap in caps})
 
 
-def _groups(reader: _Reader) -> dict[str, tuple[str, ...]]:
+def _groups(reader: Reader) -> dict[str, tuple[str, ...]]:
     return {key: reader.texts(key, least=1) for key in reader.values}
 
 
-def _recipe(reader: _Reader) -> Recipe:
+def _recipe(reader: Reader) -> Recipe:
     reader.refuse_unknown(("file", "select"))
     return Recipe(reader.text("file", relative=True), reader.text("select", pattern=OVERRIDE))
 
 
-def _preload(reader: _Reader) -> Preload:
+def _preload(reader: Reader) -> Preload:
     reader.refuse_unknown(("modules", "hidden"))
     return Preload(reader.texts("modules", pattern=MODULE), reader.texts("hidden", pattern=MODULE))
 
 
-def _package(reader: _Reader) -> Package:
+def _package(reader: Reader) -> Package:
     reader.refuse_unknown(("name", "path"))
     return Package(reader.text("name"), reader.text("path", relative=True))
-
-
-def _inside(path: str) -> bool:
-    parts = PurePosixPath(path)
-    return not parts.is_absolute() and ".." not in parts.parts and "\\" not in path
 
 
 def _matches(path: str, globs: Iterable[str]) -> bool:

@@ -12,7 +12,6 @@ import argparse
 import json
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from rich.text import Text
 from agent.codec import to_json
 from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
-from agent.ledger.holder import KEY as HOLDER
 from agent.live import left, title
 from agent.progress import curve, lineage, used
 from agent.recipe_file import how_to_run
@@ -75,20 +73,19 @@ def existing(url: str) -> Ledger:
 
 def state(study: StudyLedger) -> str:
     """Running and where, or how it ended."""
-    holder = study.study.user_attrs.get(HOLDER)
-    if holder:
-        owner = Owner.parse(holder["owner"])
-        alive = owner.alive()
-        if alive is None:
-            return f"held on {owner.host}, seen {clock(time.time() - holder['seen'])} ago"
-        return f"running, process {owner.pid}" if alive else "killed; the same command resumes it"
+    if holder := study.holder():
+        owner = Owner.parse(holder.owner)
+        if owner.alive() is None:
+            held = f"held on {owner.machine}, seen {clock(holder.seen)} ago"
+            return held if holder.left > 0 else f"{held}; the same command resumes it"
+        return f"running, process {owner.pid}" if owner.alive() else "killed; the same command resumes it"
     last = next((event for event in reversed(study.events()) if event["event"] in ENDS), {"event": ""})
     if last["event"] in ("ended", "stopped"):
         reason = plain(str(last.get("reason", "")))
         return reason if reason.startswith(last["event"]) else f"{last['event']}: {reason}"
     if study.spec.searcher == "external" and study.trials():
-        held = Chair(study, time.time).holding()
-        return f"waits for its researcher{f', {plain(held.client.by)}' if held else ''}"
+        seated = Chair(study, lambda: 0.0).holding()
+        return f"waits for its researcher{f', {plain(seated.client.by)}' if seated else ''}"
     return "broken off; the same command resumes it" if study.trials() else "not begun"
 
 
@@ -143,7 +140,8 @@ def print_study(study: StudyLedger, console: Console) -> None:
     rows = [row_of(point.trial, point.recipe, point.best, values) for point in points]
     console.print(title(study.name, study.spec, console))
     console.print(table(rows, console))
-    alive = state(study).startswith(("running", "held"))
+    holder = study.holder()
+    alive = holder is not None and holder.alive()
     for trial in (trial for trial in study.trials() if trial.outcome is None):
         phase = plain(str(study.progress(trial.number).get("phase", "started")))
         where = "under way" if alive else "left behind by a killed process"

@@ -17,7 +17,6 @@ from datetime import datetime
 
 from agent.codec import from_json, to_json
 from agent.ledger import Owner, StudyLedger
-from agent.ledger.holder import KEY as HOLDER
 
 KEY = "chair"
 LEASE_SECONDS = 1800.0
@@ -128,10 +127,9 @@ class Chair:
 
 
 def running(ledger: StudyLedger) -> Owner | None:
-    """The process that is at work on the study, if one is; on another host it is taken at its word."""
-    held = ledger.study.user_attrs.get(HOLDER)
-    owner = Owner.parse(held["owner"]) if held else None
-    return owner if owner and owner.alive() is not False else None
+    """The process that is at work on the study, if one is."""
+    lease = ledger.holder()
+    return Owner.parse(lease.owner) if lease and lease.alive() else None
 
 
 def _occupied(held: Holding, client: Client) -> str:

@@ -19,6 +19,7 @@ from agent.observers import Observers
 from agent.sandbox import SandboxUnavailable
 from agent.searchers import external
 from agent.searchers.base import SearcherStopped
+from agent.spending import over
 from agent.study import open_study
 from agent.tracking import WandbTracker, composed_config
 
@@ -51,8 +52,8 @@ def _done(request: Request) -> Reply:
             loop.observers = Observers([WandbTracker(config.tracker.project, loop.folder, settings_of)])
         chair = Chair(loop.ledger, time.time)
         chair.take(request.client, request.take_over)
-        if request.asked and (over := loop.over(loop.history())):
-            return Reply(f"the study is over: {over}", fault=True)
+        if request.asked and (why := over(loop.ledger, loop.history(), loop.stop.is_set())):
+            return Reply(f"the study is over: {why}", fault=True)
         if request.asked:
             _offer(loop, request, chair)
         try:
@@ -90,10 +91,10 @@ def _turn(loop: Loop, asked: bool) -> Reply:
     try:
         for trial in steps:
             if trial is not None and (not asked or trial.proposal.route != "reference"):
-                if loop.over(loop.history()):
+                if over(loop.ledger, loop.history(), loop.stop.is_set()):
                     next(steps, None)  # writes down why
                 return Reply(trial=trial.number)
-        return Reply(fault=asked, text=loop.over(loop.history()))
+        return Reply(fault=asked, text=over(loop.ledger, loop.history(), loop.stop.is_set()))
     except external.NothingAsked:
         return Reply()
     finally:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import psutil
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process by host, pid and the time it was started (Unix seconds): a pid alone is given out again."""
+    """A process by host, pid and the time it was started (Unix seconds): a pid alone is given out again.
+
+    host: the machine's name and, behind an @, which boot and which process namespace of it: two containers
+    may have the same name, and each its own process 17.
+    """
 
     host: str
     pid: int
@@ -20,7 +27,7 @@ class Owner:
     @classmethod
     def here(cls) -> Owner:
         """The calling process."""
-        return cls(socket.gethostname(), os.getpid(), _start_time(os.getpid()))
+        return cls(_host(), os.getpid(), _start_time(os.getpid()))
 
     @classmethod
     def parse(cls, text: str) -> Owner:
@@ -34,9 +41,14 @@ class Owner:
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}:{self.started:.2f}"
 
+    @property
+    def machine(self) -> str:
+        """The machine's name, for people."""
+        return self.host.partition("@")[0]
+
     def alive(self) -> bool | None:
         """Whether the process still runs; None where that cannot be known, because it ran on another host."""
-        if self.host != socket.gethostname():
+        if self.host != _host():
             return None
         try:
             process = psutil.Process(self.pid)
@@ -44,6 +56,16 @@ class Owner:
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+
+@cache
+def _host() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        place = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux
+        place = ""
+    return f"{socket.gethostname()}@{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def _start_time(pid: int) -> float:

@@ -78,6 +78,13 @@ def measured(progress: Mapping[str, Any]) -> tuple[Measurement, ...]:
     return tuple(from_json(Measurement, m) for m in progress.get("measurements", []))
 
 
+def unnoted(progress: Mapping[str, Any], seen: float | None) -> float:
+    """Seconds that a trial under way used after its last note, until its loop was `seen` alive."""
+    if seen is None or "at" not in progress or progress.get("waits"):
+        return 0.0
+    return max(seen - float(progress["at"]), 0.0)
+
+
 def reruns(progress: Mapping[str, Any]) -> list[tuple[int, list[Measurement]]]:
     """(recipe, its measurements) for each recipe that the trial has measured again."""
     noted = progress.get("of_recipe", [])

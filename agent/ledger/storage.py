@@ -37,7 +37,7 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str, clock: Callable[[], float] = time.time) -> Ledger:
-        """Open, or create, the storage at `url`: `sqlite:///runs/ledger.db`, `postgresql+psycopg://…`.
+        """Open, or create, the storage at `url`: `sqlite:///runs/ledger.db`, `postgresql://…`.
 
         `clock` gives Unix seconds. Raises LedgerError where the URL is malformed or nothing answers there.
         """
@@ -45,6 +45,8 @@ class Ledger:
             parsed = make_url(url)
         except ArgumentError as error:
             raise LedgerError(f"ledger={url!r} is no URL such as sqlite:///runs/ledger.db") from error
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
             if parsed.database and parsed.database != ":memory:":
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,9 @@ class Ledger:
         else:
             # a server may have dropped the connection while a trial ran for minutes
             engine = {"pool_pre_ping": True}
-        storage = _connect(url, parsed.render_as_string(hide_password=True), engine)
+        storage = _connect(
+            parsed.render_as_string(hide_password=False), parsed.render_as_string(hide_password=True), engine
+        )
         if parsed.get_backend_name() == "sqlite":
             event.listen(storage.engine, "connect", _journal)
             storage.engine.dispose()  # connections made before the listener

@@ -14,8 +14,10 @@ without a value. Samplers learn of those as infeasible points from the records (
 from __future__ import annotations
 
 import math
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +28,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agent.codec import from_json, plain, to_json
 from agent.distributions import inside
-from agent.ledger import holder, rows
+from agent.ledger import rows
+from agent.ledger.holder import BEATS, LEASE_SECONDS, Keeper, Lease, Leases
 from agent.ledger.owner import Owner
 from agent.ledger.spec import StudySpec
 from agent.ledger.storage import SPEC, LedgerError
@@ -47,6 +50,11 @@ class StudyLedger:
         self._clock = clock
         # ended trials never change, so each is decoded once
         self._ended: dict[int, Trial] = {}
+        # RDBStorage may lie behind Optuna's cache
+        storage: Any = getattr(study._storage, "_backend", study._storage)
+        self._leases = Leases(storage.engine)
+        # holders whose place we took, and when they were last seen, by their own clocks
+        self._died: dict[str, float] = {}
         if expected is not None:
             self._require_same(expected)
 
@@ -94,7 +102,7 @@ class StudyLedger:
             progress = rows.merged(self.progress(number), charges, measurement, self._where(number))
         except ValueError as error:
             raise LedgerError(str(error)) from error
-        self._write(number, "progress", progress | to_json(attributes))
+        self._write(number, "progress", progress | to_json(attributes) | {"at": time.monotonic()})
 
     def progress(self, number: int) -> Mapping[str, Any]:
         """What was noted for a trial: phase, charges, measurements as JSON. Empty if nothing was."""
@@ -147,11 +155,17 @@ class StudyLedger:
         return Owner.parse(self._frozen(number).user_attrs["owner"])
 
     def fail_stale(self, number: int, reason: str) -> Trial:
-        """End an unfinished trial as `interrupted`, charged for what was noted; returns its record."""
-        measurements = rows.measured(self.progress(number))
+        """End an unfinished trial as `interrupted`; returns its record.
+
+        It is charged for what was noted, and for the time from then until its loop was last seen alive.
+        """
+        progress = self.progress(number)
+        measurements = rows.measured(progress)
         outcome = Outcome("interrupted", measurements=measurements, reason=reason)
         verdict = Verdict("reverted", reason=reason)
-        trial = replace(rows.record(self._frozen(number)), outcome=outcome, verdict=verdict)
+        trial = rows.record(self._frozen(number))
+        used = Charges(rows.unnoted(progress, self._died.get(str(self.owner(number)))))
+        trial = replace(trial, outcome=outcome, verdict=verdict, charges=trial.charges + used)
         self.finish(trial)
         return trial
 
@@ -180,17 +194,36 @@ class StudyLedger:
         """All events in the order they were appended: {"event", "time" (Unix seconds), …}."""
         return [plain(value) for key, value in sorted(self._attributes().items()) if key.startswith(EVENT)]
 
-    def claim(self, owner: str, lease_seconds: float = 900.0) -> None:
-        """Take the study for a loop, or raise LedgerError naming its living holder (`holder.claim`)."""
-        holder.claim(self.study, owner, self._clock(), lease_seconds)
+    def claim(self, owner: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        """Take the study, or raise LedgerError naming its living holder; see `agent.ledger.holder`."""
+        before = self._leases.claim(self.study._study_id, self.name, str(Owner.parse(owner)), lease_seconds)
+        if before is not None:
+            self._died[before.owner] = before.at
 
-    def heartbeat(self, owner: str) -> None:
-        """Say that the holder is alive; needed between hosts only, and there within every lease."""
-        holder.seen(self.study, owner, self._clock())
+    def heartbeat(self, owner: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        """Hold the study for another lease. Raises LedgerError if another loop has taken it."""
+        self._leases.renew(self.study._study_id, self.name, owner, lease_seconds)
 
     def release(self, owner: str) -> None:
         """Give the study up, if `owner` holds it."""
-        holder.release(self.study, owner)
+        self._leases.release(self.study._study_id, owner)
+
+    def holder(self) -> Lease | None:
+        """Who holds the study; None if nobody does."""
+        return self._leases.of(self.study._study_id)
+
+    @contextmanager
+    def held(self, owner: str, lost: Callable[[str], None] = lambda why: None) -> Iterator[None]:
+        """The study is ours in the `with` block; `lost` hears from another thread if it no longer is.
+
+        Raises LedgerError naming a living holder.
+        """
+        self.claim(owner)
+        try:
+            with Keeper(lambda: self.heartbeat(owner), lost, LEASE_SECONDS / BEATS):
+                yield
+        finally:
+            self.release(owner)
 
     @property
     def _storage(self) -> optuna.storages.BaseStorage:

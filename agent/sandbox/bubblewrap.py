@@ -40,9 +40,14 @@ class Bubblewrap:
     name = "bubblewrap"
 
     def __init__(self, gpus: Gpus = "all", libraries: Sequence[str] = (), warm: bool = False) -> None:
+        self._gpus: Gpus = gpus
         self._devices = gpu_devices(gpus)
         self._libraries = tuple(Path(folder) for folder in libraries)
         self._warmth = Warmth() if warm else None
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Sent to another machine, it becomes that machine's sandbox, with the devices found there."""
+        return Bubblewrap, (self._gpus, self._libraries)
 
     def check(self) -> None:
         """Start the interpreter inside once, and look at what it is allowed. Raises SandboxUnavailable.
@@ -83,7 +88,7 @@ class Bubblewrap:
     def with_gpus(self, numbers: Sequence[int]) -> Bubblewrap:
         """See Sandbox.with_gpus."""
         other = copy.copy(self)
-        other._devices = gpu_devices(numbers)
+        other._gpus, other._devices = list(numbers), gpu_devices(numbers)
         return other
 
     def run(

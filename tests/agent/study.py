@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.acceptance import from_config
+from agent.executors.base import Executor
 from agent.executors.local import Local
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
@@ -66,6 +67,8 @@ def toy_loop(
     folds: Sequence[int] = (0, 1, 2),
     seed: int = 0,
     workers: int = 1,
+    executor: Executor | None = None,
+    url: str = "",
     searcher: Searcher | None = None,
 ) -> Iterator[Loop]:
     """`proposals` go through a queue; without them `searcher` proposes, or the random one."""
@@ -73,7 +76,7 @@ def toy_loop(
     sandbox = sandbox or Unsandboxed()
     budget = Budget(trials, seconds, wall_factor=wall_factor, setup_seconds=setup_seconds)
     spec = StudySpec("toy", seed, budget, "toy", training_seeds=tuple(training_seeds), sandbox=sandbox.name)
-    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db").study(name, create=spec)
+    ledger = Ledger.open(url or f"sqlite:///{folder}/ledger.db").study(name, create=spec)
     if searcher is not None:
         pass
     elif proposals is None:
@@ -93,7 +96,7 @@ def toy_loop(
             sealed=seal(task, folder / "vault"),
             environment={"OMP_NUM_THREADS": "1"},
         )
-        runners = Local(workers, threads=1).runners(runner, stack)
+        runners = (executor or Local(workers, threads=1)).runners(runner, stack)
         rule = from_config(acceptance, task.direction, task.scale)
         yield Loop(
             ledger=ledger,

@@ -164,7 +164,7 @@ def test_a_searcher_that_stops_leaves_and_the_others_go_on(tmp_path):
         "b": "all 1 trials are used",
     }
     assert not ended(ledger_of(tmp_path, "a"))
-    assert ledger_of(tmp_path, "a").study.user_attrs["holder"] is None
+    assert ledger_of(tmp_path, "a").holder() is None
 
 
 def test_ctrl_c_stops_all_studies_and_the_campaign_goes_on_later(tmp_path):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent.confirmation import Confirmation
-from agent.ledger import Ledger, LedgerError
+from agent.ledger import Ledger, LedgerError, Owner
 from agent.report import load
 from agent.report.comparison import finals
 from agent.retraining import RetrainingError, Stopped, confirmed, lineage
@@ -163,7 +163,7 @@ def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
             Confirmation(room, [ledger], SEEDS, [1], say=stop_after_two).measure()
             break
         except Stopped:
-            assert ledger.study.user_attrs["holder"] is None
+            assert ledger.holder() is None
     assert sittings > 1
     keys = [(e["trial"], e["measurements"][0]["seed"]) for e in events(ledger, "confirmed")]
     assert len(keys) == len(set(keys)) == 2 * len(SEEDS)
@@ -196,14 +196,12 @@ def test_what_cannot_be_confirmed_is_refused(done, tmp_path):
 
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
     """PID 1 lives; a process that works on the study is not overrun, and nothing stays claimed."""
-    import socket
-
     import psutil
 
     folder, _, ledgers, _ = done
-    holder = f"{socket.gethostname()}:1:{round(psutil.Process(1).create_time(), 2):.2f}"
+    holder = str(Owner(Owner.here().host, 1, round(psutil.Process(1).create_time(), 2)))
     ledgers["nothing"].claim(holder)
     with pytest.raises(LedgerError, match="is held by"):
         Confirmation(toy_room(folder), [ledgers["edited"], ledgers["nothing"]], SEEDS).measure()
     ledgers["nothing"].release(holder)
-    assert ledgers["edited"].study.user_attrs["holder"] is None
+    assert ledgers["edited"].holder() is None

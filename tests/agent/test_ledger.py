@@ -8,8 +8,10 @@ import math
 import multiprocessing
 import os
 import random
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +26,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from agent.codec import RecordError, from_json, loads, to_json
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger, StudySpec
+from agent.ledger.holder import Keeper
 from agent.records import (
     Budget,
     Charges,
@@ -341,21 +344,73 @@ def test_a_dead_holder_holds_nothing(sqlite_url: str) -> None:
     assert replace(Owner.here(), started=1.0).alive() is False
 
 
-def test_a_holder_on_another_host_is_believed_for_its_lease(sqlite_url: str) -> None:
-    now = [1000.0]
-    ledger = study(sqlite_url, clock=lambda: now[0])
-    far = "elsewhere:17:12.50"
+def test_a_holder_on_another_machine_is_believed_for_its_lease(url: str) -> None:
+    ledger, far = study(url), "elsewhere@12ab:17:12.50"
     assert Owner.parse(far).alive() is None
     ledger.claim(far)
-    now[0] += 800
-    with pytest.raises(LedgerError, match="held by elsewhere:17"):
+    with pytest.raises(LedgerError, match="held by elsewhere@12ab:17") as refusal:
         ledger.claim(ME)
-    ledger.heartbeat(far)
-    now[0] += 800
-    with pytest.raises(LedgerError, match="held by elsewhere:17"):
-        ledger.claim(ME)
-    now[0] += 200
+    assert "for another 60 s" in str(refusal.value)
+    ledger.heartbeat(far, lease_seconds=-1.0)  # and then nothing for a whole lease
     ledger.claim(ME)
+    with pytest.raises(LedgerError, match=f"no longer held by {far}.*{ME} holds it"):
+        ledger.heartbeat(far)
+    ledger.release(far)
+    assert ledger.holder().owner == ME
+
+
+def test_of_two_machines_that_claim_at_once_one_is_refused(url: str) -> None:
+    ledgers = [study(url) for _ in range(8)]
+    start, won, lost = threading.Barrier(8), [], []
+
+    def claim(number: int) -> None:
+        start.wait()
+        try:
+            ledgers[number].claim(f"machine{number}@0:1:1.00")
+            won.append(number)
+        except LedgerError as error:
+            lost.append(str(error))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert len(lost) == 7
+    assert all(f"held by machine{won[0]}@0" in refusal for refusal in lost)
+
+
+def test_two_containers_of_one_name_are_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Owner.here()
+    assert here.host.startswith(f"{socket.gethostname()}@")
+    assert here.machine == socket.gethostname()
+    assert replace(here, host=f"{socket.gethostname()}@other").alive() is None
+
+
+def test_a_dead_machines_trial_is_charged_until_it_was_last_seen(url: str) -> None:
+    ledger, far = study(url), "elsewhere@12ab:17:12.50"
+    ledger.claim(far)
+    running, waiting = (ledger.start(PROPOSAL, owner=far) for _ in range(2))
+    for number in (running, waiting):
+        ledger.note(number, charges=Charges(5.0), phase="seed 0, fold 1 of 3", waits=number == waiting)
+    noted = ledger.progress(running)["at"]
+    ledger.heartbeat(far, lease_seconds=-1.0)
+    seen = ledger.holder().at
+    ledger.claim(ME)
+    used = [ledger.fail_stale(number, "its machine died").charges.seconds for number in (running, waiting)]
+    assert used == [pytest.approx(5.0 + seen - noted), 5.0]
+    assert used[0] > 5.0
+
+
+def test_a_holder_that_lost_its_study_is_told(url: str) -> None:
+    ledger, told = study(url), threading.Event()
+    far = "elsewhere@12ab:17:12.50"
+    ledger.claim(far)
+    with Keeper(lambda: ledger.heartbeat(far), lambda why: told.set(), every=0.01):
+        ledger.release(far)
+        ledger.claim(ME)
+        assert told.wait(10)
 
 
 @pytest.mark.parametrize("text", ["", "host:12", "host:x:1.0", "host:1:y"])

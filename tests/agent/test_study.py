@@ -20,7 +20,7 @@ from agent.loop import Loop
 from agent.records import Budget
 from agent.sandbox import SandboxUnavailable
 from agent.space import Space, SpaceError
-from agent.study import open_study, run_environment
+from agent.study import open_study, require_one_copy, run_environment
 from agent.task import Task, TaskError
 from agent.workspace import WorkspaceError
 from tests.fake_task.fixture import HERE, toy_repository
@@ -183,7 +183,6 @@ def test_somebody_elses_branch_is_never_taken(fresh):
 
 def test_a_study_killed_before_it_had_a_branch_is_opened_again(fresh):
     fresh.open()
-    fresh.git("worktree", "remove", "--force", "runs/blue/workspace")
     fresh.git("branch", "-D", "lab/blue")
     assert fresh.open().workspace.head()
 
@@ -207,3 +206,15 @@ def test_a_run_sees_threads_and_no_network(monkeypatch):
     assert seen["WANDB_MODE"] == "disabled"
     assert "secret" not in seen.values()
     assert int(run_environment(None)["OMP_NUM_THREADS"]) == len(os.sched_getaffinity(0))
+
+
+def test_an_installed_copy_of_the_package_is_refused(tmp_path: Path) -> None:
+    """It would show a run what the task masks: here, with the data set's generator, every pair."""
+    task = Task.load(HERE / "task.yaml", HERE)
+    require_one_copy(task, [str(tmp_path)])
+    (tmp_path / task.package.name).mkdir()
+    with pytest.raises(TaskError, match="second copy of the task's package"):
+        require_one_copy(task, [str(tmp_path)])
+    (tmp_path / task.package.name).rmdir()
+    (tmp_path / task.package.name).symlink_to(HERE / task.package.path / task.package.name)
+    require_one_copy(task, [str(tmp_path)])
