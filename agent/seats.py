@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from agent.edits import edited
 from agent.git import Git
 from agent.records import Edit
 from agent.workspace import Workspace
+
+
+# git reads every worktree's files while it adds one, and stumbles over another that is being added
+_adding = threading.Lock()
 
 
 class Seat:
@@ -24,7 +29,8 @@ class Seat:
     def place(self, commit: str, edits: Sequence[Edit]) -> Seat:
         """From now on the recipe is `commit`, and the candidate is the recipe with these edits."""
         if self._git is None:
-            self._git = self._workspace.beside(self.path, commit)
+            with _adding:
+                self._git = self._workspace.beside(self.path, commit)
         self._commit, self._edits = commit, edits
         return self
 

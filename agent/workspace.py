@@ -182,8 +182,14 @@ class Workspace:
 
     def beside(self, path: Path, commit: str) -> Git:
         """Git for a further worktree of the study at `path`, made anew at `commit`, on no branch."""
-        self.remove_beside(path)
-        self._repo("worktree", "add", "--quiet", "--detach", str(path), commit)
+        for attempt in range(5):
+            self.remove_beside(path)
+            try:
+                self._repo("worktree", "add", "--quiet", "--detach", str(path), commit)
+                break
+            except GitError:  # another study may be adding one to the same repository
+                if attempt == 4:
+                    raise
         return Git(self._repo.common, path, admin_dir(self._repo.common, path), self._lock)
 
     def remove_beside(self, path: Path) -> None:
