@@ -26,7 +26,7 @@ from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value,
 from agent.recovery import recover
 from agent.research_log import commit_message
 from agent.runner import Runner
-from agent.searchers.base import Searcher, SearcherUnavailable
+from agent.searchers.base import Searcher, SearcherStopped, SearcherUnavailable
 from agent.seats import Seat
 from agent.side_by_side import Candidate, run_side_by_side
 from agent.space import Space
@@ -125,6 +125,9 @@ class Loop:
                     self.stop.wait(self.pause_seconds)
                 yield None
                 continue
+            except SearcherStopped as error:
+                self.ledger.log("stopped", reason=str(error))
+                raise
             thinking = self._thinking(self.now() - began)
             if not proposals:
                 self.ledger.log("asked for the last time", charges=thinking)
@@ -145,9 +148,9 @@ class Loop:
         """What asking cost: a sampler's time, or the calls to a model, waiting for an outage left out."""
         return Charges(seconds) if self.desk is None else self.desk.pending
 
-    def _settle(self, number: int | None) -> None:
+    def _settle(self, number: int | None, charged: Charges | None = None) -> None:
         if self.desk is not None:
-            self.desk.settle(number)
+            self.desk.settle(number, charged)
 
     def _settle_rest(self) -> None:
         """What asking cost without a trial coming of it is the study's."""
@@ -160,9 +163,10 @@ class Loop:
         recipe = self.ledger.best()
         assert recipe is not None
         self.ledger.heartbeat(self.owner)
-        share = Charges(thinking.seconds / len(proposals), usd=thinking.usd / len(proposals))
-        entered = [self._enter(proposal, recipe, share) for proposal in proposals]
-        self._settle(entered[0].trial.number)
+        shares = thinking.shares(len(proposals))
+        entered = [
+            self._enter(proposal, recipe, share) for proposal, share in zip(proposals, shares, strict=True)
+        ]
         finished = [self.finish(item.trial, recipe) for item in entered if item.trial.outcome]
         finished += run_side_by_side(self, [item for item in entered if not item.trial.outcome], recipe)
         return sorted(finished, key=lambda trial: trial.number)
@@ -177,6 +181,7 @@ class Loop:
             checked.fingerprint(self.workspace.code_hash()) if isinstance(checked, Validated) else ""
         )
         record = self._record(number, thinking + Charges(self.now() - began), fingerprint)
+        self._settle(number, thinking)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
         if isinstance(checked, Validated):

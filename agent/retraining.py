@@ -153,11 +153,16 @@ def open_retraining(config: DictConfig, root: Path) -> Retraining:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    task = Task.from_mapping(plain["task"], root, where="task")
+    environment = run_environment(plain["executor"]["threads"])
+    if task.preload:
+        # a cold start takes from the seconds of a short budget: search and confirmation must start alike
+        sandbox.prepare(task.preload, environment)
     return Retraining(
-        task=Task.from_mapping(plain["task"], root, where="task"),
+        task=task,
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
-        environment=run_environment(plain["executor"]["threads"]),
+        environment=environment,
         runs=root / plain["runs"],
         vault=root / plain["vault"],
     )

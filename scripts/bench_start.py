@@ -10,6 +10,7 @@ Words that hold a `=` are Hydra overrides of the task's reference (data.root=…
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -133,7 +134,7 @@ def start(bench: Bench, repeats: int) -> Table:
 
 
 def beside(bench: Bench, rounds: int, seconds: float = 6.0) -> Table:
-    """Steps of a run on all cores: alone, beside the server that waits, beside one import of the libraries."""
+    """Steps of a run on all cores: alone, and beside an import of the libraries."""
     assert bench.task.preload is not None
     importing = "import torch, torch._dynamo, torch.optim; print(len(__import__('sys').modules))"
     others = {"alone": None, "beside an import": [], "beside an import, nice 19": ["nice", "-n", "19"]}
@@ -145,10 +146,10 @@ def beside(bench: Bench, rounds: int, seconds: float = 6.0) -> Table:
             if prefix is not None:
                 command = f'sleep 2; exec {" ".join(prefix)} {sys.executable} -c "{importing}"'
                 other = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL)
-            run, _ = bench.run("warm", "trainer.max_steps=100000", budget=budget)
+            _, left = bench.run("warm", "trainer.max_steps=100000", budget=budget)
             if other is not None:
                 other.wait()
-            steps[name].append(int(run.curve[-1]["step"]) + 1)
+            steps[name].append(json.loads((left / "result.json").read_text())["steps"])
     table = Table(title=f"steps in {seconds:g} s of training", title_justify="left")
     table.add_column("")
     table.add_column("median", justify="right")
@@ -159,7 +160,7 @@ def beside(bench: Bench, rounds: int, seconds: float = 6.0) -> Table:
 
 
 def trial(bench: Bench, name: str) -> Table:
-    """The reference under a budget of configs/budget, all folds, in turns with nothing."""
+    """The reference under a budget of configs/budget, all folds, forked and cold."""
     values = yaml.safe_load((ROOT / "configs" / "budget" / f"{name}.yaml").read_text())
     table = Table(title=f"one trial of the reference at budget={name}", title_justify="left")
     for heading in ("", "training", "charged", "efficiency", "goal", "mean rank"):

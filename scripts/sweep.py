@@ -35,6 +35,7 @@ def main(config: DictConfig) -> None:
     """Runs, or resumes, one study."""
     for chatty in ("httpx2", "wandb"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    loop = None
     try:
         with ExitStack() as stack:
             loop = open_study(config, ROOT, stack)
@@ -50,6 +51,8 @@ def main(config: DictConfig) -> None:
                 )
     except (SandboxUnavailable, StudyFailed, SearcherStopped, ValueError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        if loop is not None and isinstance(error, SearcherStopped):
+            print("nothing is lost: the same command goes on once that is mended", file=sys.stderr)
         sys.exit(1)
 
 

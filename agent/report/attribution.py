@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.codec import from_json
 from agent.records import Measurement
 from agent.report.campaign import Campaign, Study
-from agent.report.statistics import bootstrap
+from agent.report.statistics import bootstrap, student_interval
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,6 @@ def _worth(
         return None
     pairs = [campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)]
     losses = [campaign.gain(a, b) for a, b in zip(*pairs, strict=True)]
-    return Worth(
-        study.name, study.winner.number, change, averages.fmean(losses), bootstrap(losses), len(losses)
-    )
+    # with two or three seeds a resample says little; Student's interval is wide, but right
+    interval = bootstrap(losses) or student_interval(losses)
+    return Worth(study.name, study.winner.number, change, averages.fmean(losses), interval, len(losses))

@@ -183,7 +183,7 @@ def _tested(first: str, second: str, seeds: Sequence[Sequence[Seeds]]) -> Pair:
         return pair
     floors = (_floor(known[0]), _floor(known[1]))
     interval = bootstrap(*pair.values)
-    if any(len(set(group)) < len(group) for group in known):
+    if interval and any(len(set(group)) < len(group) for group in known):
         # resampling studies does not know that they share a measurement, and its error
         interval = welch_interval(*pair.values, floors)
     return replace(pair, test=compare(*pair.values, floors), interval=interval)

@@ -19,11 +19,15 @@ from agent.report.campaign import Campaign
 from agent.searchers.base import comparable_score
 
 FEWEST = 10
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Importance:
-    """strength: 0 to 1. chance: what 95 % of knobs that do nothing stay below. trials: that set the knob."""
+    """strength: 0 to 1. trials: that set the knob.
+
+    chance: in 95 % of campaigns no knob that does nothing gets above it (Bonferroni's correction).
+    """
 
     knob: str
     strength: float
@@ -46,11 +50,13 @@ def importance(campaign: Campaign) -> list[Importance]:
                 score = comparable_score(trial, by_number) / study.reference.outcome.score
                 for knob, value in trial.overrides.items():
                     points[knob].append((value, score))
-    found = [_importance(knob, pairs) for knob, pairs in points.items() if len(pairs) >= FEWEST]
+    enough = {knob: pairs for knob, pairs in points.items() if len(pairs) >= FEWEST}
+    found = [_importance(knob, pairs, ALPHA / len(enough)) for knob, pairs in enough.items()]
     return sorted((item for item in found if item), key=lambda item: -item.strength)
 
 
-def _importance(knob: str, pairs: list[tuple[Value, float]]) -> Importance | None:
+def _importance(knob: str, pairs: list[tuple[Value, float]], alpha: float) -> Importance | None:
+    """alpha: the chance with which a knob that does nothing may pass its tick."""
     values, scores = [value for value, _ in pairs], np.array([score for _, score in pairs])
     distinct = {repr(value) for value in values}
     if len(distinct) < 2 or np.ptp(scores) == 0:
@@ -58,8 +64,10 @@ def _importance(knob: str, pairs: list[tuple[Value, float]]) -> Importance | Non
     count = len(pairs)
     if all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
         rho = float(stats.spearmanr(np.array(values, dtype=np.float64), scores).statistic)
-        return Importance(knob, abs(rho), float(stats.norm.ppf(0.975)) / math.sqrt(count - 1), count)
+        return Importance(
+            knob, abs(rho), min(float(stats.norm.isf(alpha / 2)) / math.sqrt(count - 1), 1.0), count
+        )
     groups = [scores[[repr(v) == one for v in values]] for one in sorted(distinct)]
     strength = math.sqrt(float(stats.kruskal(*groups).statistic) / (count - 1))
-    chance = math.sqrt(float(stats.chi2.ppf(0.95, len(groups) - 1)) / (count - 1))
+    chance = math.sqrt(float(stats.chi2.isf(alpha, len(groups) - 1)) / (count - 1))
     return Importance(knob, min(strength, 1.0), min(chance, 1.0), count)

@@ -121,6 +121,15 @@ def welch_interval(
     return difference - half, difference + half
 
 
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student's interval of the mean of normal values; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.isf((1 - level) / 2, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
 def _error(first: Sequence[float], second: Sequence[float], floors: tuple[Error, Error]) -> Error:
     """Of the difference of two means."""
     own = [Error(float(np.var(group, ddof=1)) / len(group), len(group) - 1) for group in (first, second)]

@@ -7,7 +7,14 @@ processes, CPU time, open files, disk, entries and output. It works for root, wh
 that nothing else on the machine is, and for an ordinary user, and refuses to run otherwise.
 `Unsandboxed` (sandbox=none) is the explicit choice to do without.
 
+With `warm`, a run whose libraries are named is a fork of a process that has imported them, and that never
+sees anything of a run. bubblewrap makes the sandbox as ever; the fork enters its namespaces before a line of the
+run's code is read, and gives up rights, descriptors and system calls itself (preloaded.py). Its interpreter is a
+sealed copy, since /proc/self/exe leads around read-only mounts.
+
 Not covered:
+- Forks of one server have the same address layout and the same hash seed. Neither leads anywhere by itself.
+- Outside the process namespace a guardian waits for each fork, with the lab's rights. It reads an exit status.
 - Holes of the kernel or of a GPU driver that the allowed system calls and the passed devices reach.
 - Side channels: timing, caches, load, the machine's totals in /proc.
 - GPU memory and GPU time of other processes: a card is shared with everything else that was given it.

@@ -74,7 +74,6 @@ class Started:
             "uid": self.view.uid if os.geteuid() == 0 else None,
             "rlimits": rlimits(self.view.limits),
             "folder": RUN_DIR,
-            "sandboxed": True,
         }
         with ExitStack() as stack:
             stack.callback(self.process.stdin.close)

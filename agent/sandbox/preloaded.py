@@ -37,7 +37,7 @@ _AMBIENT_CLEAR_ALL, _SECCOMP_FILTER, _CAPABILITIES_VERSION_3 = 4, 2, 0x20080522
 def main() -> None:
     """Serves until the other end of the control socket is closed."""
     control = socket.socket(fileno=os.dup2(int(sys.argv[1]), 3))
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    _close_all_but(0, 1, 2, control.fileno())
     setup = json.loads(control.recv(1 << 16))
     del sys.path[0]  # where this program lies
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -123,11 +123,9 @@ def guard(request: dict[str, Any], descriptors: list[int]) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # if the machine runs out of memory, the run goes first
-        program = b""
-        if request["sandboxed"]:
-            program = _contents(rest.pop(0))
-            for namespace in rest:
-                _checked(_LIBC.setns(namespace, 0), "setns")
+        program = os.pread(rest.pop(0), 1 << 16, 0)
+        for namespace in rest:
+            _checked(_LIBC.setns(namespace, 0), "setns")
         child = os.fork()
         if child:
             for descriptor in (report, output, *rest, 0, 1, 2):
@@ -163,16 +161,13 @@ def become(request: dict[str, Any], output: int, report: int, program: bytes) ->
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.closerange(3, report)
-    os.closerange(report + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    _close_all_but(0, 1, 2, report)
     os.set_inheritable(report, False)
     os.chdir(request["folder"])
     os.environ["PWD"] = request["folder"]
     os.umask(0o022)
     for name, value in request["rlimits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
-    if not request["sandboxed"]:
-        return
     _prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
     with open("/proc/sys/kernel/cap_last_cap") as file:
         last = int(file.read())
@@ -224,8 +219,11 @@ def _exit_code(child: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _contents(descriptor: int) -> bytes:
-    return os.pread(descriptor, 1 << 16, 0)
+def _close_all_but(*kept: int) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with suppress(OSError):  # the listing's own is closed by now
+                os.close(int(name))
 
 
 def _prctl(option: int, second: Any, third: Any = 0) -> None:

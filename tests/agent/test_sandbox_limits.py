@@ -462,7 +462,7 @@ def test_killed_supervisor_leaves_no_orphan(kind: str, token: str) -> None:
             process = caller_supervisor(lab, command)
         try:
             assert until((lab.run_dir / "alive").exists), process.poll()
-            assert len(processes_with(token)) >= 2
+            assert until(lambda: len(processes_with(token)) >= 2)
             # bubblewrap, and the fork server with the guardian of its fork
             others = psutil.Process(process.pid).children(recursive=True)
             assert ("/dev/fd/" in str([child.cmdline() for child in others])) == (lab.preload is not None)

@@ -50,7 +50,7 @@ def attribution_bars(campaign: Campaign, worths: Sequence[Worth], theme: Theme) 
 def importance_bars(found: Sequence[Importance], theme: Theme) -> Figure:
     """How strongly each knob's value goes with the score."""
     shown = list(found)[:MOST_ROWS]
-    subtitle = "rank correlation of value and score over all trials; tick: what chance alone reaches; it shows no cause"
+    subtitle = "rank correlation of value and score; tick: what chance reaches among so many knobs; it shows no cause"
     names = [f"{item.knob}  ({item.trials})" for item in shown]
     figure, axes = _rows(theme, "Knobs that went with the score", subtitle, names)
     for index, item in enumerate(shown):
@@ -68,7 +68,8 @@ def importance_bars(found: Sequence[Importance], theme: Theme) -> Figure:
 def _rows(theme: Theme, title: str, subtitle: str, names: Sequence[str]) -> tuple[Figure, Axes]:
     labels = [fitted(name, 9.5, 3.6) for name in reversed(names)]
     figure = canvas(theme, title, subtitle, width=9.0, height=1.55 + ROW * max(len(names), 1))
-    left = 0.3 + max((text_width(label, 9.5) for label in labels), default=0.0) / 72
+    # a page's reader may have a broader font than we
+    left = 0.3 + 1.12 * max((text_width(label, 9.5) for label in labels), default=0.0) / 72
     axes = panel(figure, theme, left, right=0.35, bottom=0.55, top=0.88)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), labels, color=theme.ink, size=9.5)

@@ -30,7 +30,8 @@ def race(campaign: Campaign, axis: Axis, theme: Theme, width: float = 9.0) -> Fi
     figure = canvas(theme, f"{what}, by {TITLES[axis]}", subtitle, width)
     axes = panel(figure, theme, left=0.62, right=1.55)
     for index, (name, found) in enumerate(known.items()):
-        _line(axes, campaign, name, found, axis, theme.colour(index))
+        over = sum(_covers(later, found) for later in list(known.values())[index + 1 :])
+        _line(axes, campaign, name, found, axis, theme.colour(index), 2 + 2 * min(over, 3))
     if known:
         _scales(axes, known, axis, theme, campaign.scale == "log")
         _names(axes, known, theme)
@@ -38,7 +39,17 @@ def race(campaign: Campaign, axis: Axis, theme: Theme, width: float = 9.0) -> Fi
     return figure
 
 
-def _line(axes: Axes, campaign: Campaign, name: str, found: Band, axis: Axis, colour: str) -> None:
+def _covers(later: Band, found: Band) -> bool:
+    """Whether a line drawn later hides a good part of this one, which is then drawn broader."""
+    x = found.x[found.x <= later.x[-1]]
+    same = at((later.x, later.median), x) == at((found.x, found.median), x)
+    return bool(same.mean() > 0.2) if len(x) else False
+
+
+def _line(
+    axes: Axes, campaign: Campaign, name: str, found: Band, axis: Axis, colour: str, width: float
+) -> None:
+    """Median and quartiles, or every study while they are few."""
     x = found.x
     if found.studies >= ENOUGH:
         axes.fill_between(
@@ -56,8 +67,8 @@ def _line(axes: Axes, campaign: Campaign, name: str, found: Band, axis: Axis, co
             curve = relative(study, axis)
             if len(curve[0]):
                 axes.step(x, 100 * at(curve, x), where="post", color=colour, lw=0.8, alpha=0.5)
-    axes.step(x, 100 * found.median, where="post", color=colour, lw=2, gid=f"median:{name}")
-    axes.plot(x[-1:], 100 * found.median[-1:], "o", color=colour, ms=4.5)
+    axes.step(x, 100 * found.median, where="post", color=colour, lw=width, gid=f"median:{name}")
+    axes.plot(x[-1:], 100 * found.median[-1:], "o", color=colour, ms=2.5 + width)
 
 
 def _scales(axes: Axes, known: dict[str, Band], axis: Axis, theme: Theme, log: bool) -> None:
@@ -83,6 +94,8 @@ def _scales(axes: Axes, known: dict[str, Band], axis: Axis, theme: Theme, log: b
     axes.axhline(100, color=theme.muted, lw=0.9, ls=(0, (4, 3)))
     factor, unit = _unit(axis, end)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / factor:g}"))
+    if axis == "trials":
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if factor != 1:
         axes.xaxis.set_major_locator(_whole(end / factor, factor))
     axes.set_xlabel(unit, color=theme.muted, size=9.5, loc="left")

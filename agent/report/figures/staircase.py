@@ -80,6 +80,8 @@ def staircase(campaign: Campaign, study: Study, theme: Theme, overlay: bool = Fa
     change = 100 * (last / found.reference - 1) if found.reference else 0.0
     said = f"{change:+.1f} %".replace("-", "−")
     title = f"{study.name}: {found.reference:.4g} → {last:.4g} ({said})"
+    if len(found.kept) == 1:
+        title = f"{study.name}: {last:.4g}, nothing kept"
     count, kept = len(study.proposals), len(found.kept) - 1
     better = "lower" if campaign.sign < 0 else "higher"
     subtitle = f"{campaign.metric} of {count} trials, {kept} kept; {better} is better"
@@ -101,9 +103,12 @@ def _scales(axes: Axes, campaign: Campaign, found: Dots, end: int, theme: Theme)
     steps = [score for _, score in found.kept]
     low, high = min(steps), max(steps)
     values = [score for _, score in [*found.tried, *found.early]]
-    room = 0.35 * (high - low) or 0.1 * abs(high)
-    low = min([low, *(v for v in values if v > low - room)]) - 0.3 * room
-    high = max([high, *(v for v in values if v < high + room)]) + 0.5 * room
+    # where nothing was kept, what was tried is all there is to see
+    room = 0.35 * (high - low) or 1.5 * abs(high)
+    low = min([low, *(v for v in values if v > low - room)])
+    high = max([high, *(v for v in values if v < high + room)])
+    edge = min(room, 0.1 * abs(high)) if len(steps) == 1 else room
+    low, high = low - 0.3 * edge, high + 0.5 * edge
     axes.set_xlim(-0.015 * end - 0.4, end + 0.5)
     axes.set_ylim(low, high)
     if campaign.scale == "log" and low > 0:
@@ -183,7 +188,8 @@ def _list(figure: Figure, axes: Axes, campaign: Campaign, study: Study, found: D
     """What was kept, by number, beside the stairs."""
     width, height = figure.get_size_inches()
     left, top, line = width - 3.5, height - 0.98, 0.21
-    rows = _rows(campaign, study)
+    if not (rows := _rows(campaign, study)):
+        return
     shown = sorted(sorted(rows, key=lambda row: -row[3])[:MOST_NAMES])
     figure.text(left / width, (top + 0.06) / height, "kept", size=8.5, color=theme.muted, va="bottom")
     figure.text(

@@ -15,7 +15,7 @@ from agent.report.figures.staircase import staircase
 from agent.report.figures.style import THEMES, for_page
 from agent.report.lineage import changes, diff, lineage
 from agent.report.text import line, lines, tail
-from agent.report.words import duration
+from agent.report.words import count, duration
 
 # characters of logs, diffs and hypotheses on the whole page, shared equally among those there are
 MOST_TEXT = 1_500_000
@@ -114,15 +114,7 @@ def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
         ("hypothesis", proposal.hypothesis),
         ("expected", proposal.expected_effect),
         ("proposed", "; ".join(_proposed(trial))),
-        (
-            "origin",
-            ", ".join(
-                filter(
-                    None,
-                    (proposal.category, proposal.phase, f"by {proposal.route}" if proposal.route else ""),
-                )
-            ),
-        ),
+        ("origin", ", ".join(filter(None, (proposal.category, proposal.phase, _route(trial))))),
     ]
     if outcome:
         facts.append(("outcome", ": ".join(filter(None, (outcome.status.replace("_", " "), outcome.reason)))))
@@ -134,17 +126,20 @@ def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
         )
     if verdict:
         said = [verdict.reason]
-        said += (
-            [f"probability of a gain {verdict.probability:.2f}"] if verdict.probability is not None else []
-        )
+        if verdict.probability is not None and "P(gain)" not in verdict.reason:
+            said.append(f"probability of a gain {verdict.probability:.2f}")
         said += (
             [f"{verdict.delta:+.4g} against trial {before.number}"]
             if verdict.delta is not None and before
             else []
         )
         facts.append(("decision", ", ".join(filter(None, [verdict.decision, *said]))))
-    cost = f"{duration(trial.charges.seconds)}, {trial.charges.runs} runs"
+    cost = f"{duration(trial.charges.seconds)}, {count(trial.charges.runs, 'run', 'runs')}"
     return [*facts, ("charged", cost + (f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""))]
+
+
+def _route(trial: Trial) -> str:
+    return f"by {trial.proposal.route}" if trial.proposal.route not in ("", "reference") else ""
 
 
 def _changes(study: Study, trial: Trial, before: Trial) -> list[str]:

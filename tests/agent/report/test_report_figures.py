@@ -6,9 +6,10 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, median
+from statistics import NormalDist, fmean, median
 from typing import Any
 from xml.etree import ElementTree
 
@@ -280,9 +281,25 @@ def test_importance(path: Path, campaign: Campaign) -> None:
             values = tuple(float(value == "cls") for value in values)
         expected = abs(float(np.corrcoef(naive_ranks(values), naive_ranks(scores))[0, 1]))
         assert artist(figure, f"strength:{row}").get_width() == pytest.approx(expected, rel=1e-6)
-        assert points(figure, f"chance:{row}")[0][0] == pytest.approx(
-            1.96 / math.sqrt(len(values) - 1), rel=1e-3
-        )
+        # 95 % for all knobs together
+        quantile = NormalDist().inv_cdf(1 - 0.025 / len(found))
+        chance = points(figure, f"chance:{row}")[0][0]
+        assert chance == pytest.approx(quantile / math.sqrt(len(values) - 1), rel=1e-3)
+
+
+def test_a_line_under_another_is_still_seen(campaign: Campaign) -> None:
+    """Searchers that keep nothing all stay at the reference: none may vanish under the others."""
+    one = campaign.studies[0]
+    nothing = [t for t in one.trials if t.verdict and t.verdict.decision != "kept"]
+    studies = [
+        replace(one, name=name, spec=replace(one.spec, searcher=name), trials=tuple(nothing))
+        for name in ("a", "b", "c")
+    ]
+    figure = race(replace(campaign, studies=tuple(studies)), "trials", THEME)
+    widths = [artist(figure, f"median:{name}").get_linewidth() for name in "abc"]
+    assert widths[0] > widths[1] > widths[2]
+    apart = race(campaign, "trials", THEME)
+    assert artist(apart, f"median:{campaign.searchers[-1]}").get_linewidth() == widths[2]
 
 
 def naive_ranks(values: tuple[float, ...]) -> list[float]:

@@ -10,6 +10,8 @@ from scipy import stats
 
 from agent.report.statistics import (
     MOST_EXACT,
+    NO_ERROR,
+    Error,
     bootstrap,
     compare,
     holm,
@@ -17,8 +19,10 @@ from agent.report.statistics import (
     pooled_deviation,
     power,
     smallest_p,
+    student_interval,
     studies_for_power,
     studies_needed,
+    welch_interval,
     welch_p,
 )
 
@@ -114,3 +118,23 @@ def test_power_is_the_t_tests_about() -> None:
 def test_pooled_deviation() -> None:
     assert pooled_deviation([[1.0, 3.0], [10.0, 14.0], [5.0]]) == pytest.approx(math.sqrt((2 + 8) / 2))
     assert pooled_deviation([[1.0], [2.0]]) is None
+
+
+def test_students_and_welchs_intervals_are_scipys() -> None:
+    a, b = [1.0, 2.0, 4.0], [2.0, 3.0, 3.5, 7.0]
+    theirs = stats.ttest_1samp(a, 0.0).confidence_interval()
+    assert student_interval(a) == pytest.approx((theirs.low, theirs.high))
+    assert student_interval([1.0]) is None
+    pair = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert welch_interval(a, b, (NO_ERROR, NO_ERROR)) == pytest.approx((pair.low, pair.high))
+
+
+def test_a_floor_stands_for_what_groups_share() -> None:
+    """Five copies of one value, known from four seeds each, are one measurement."""
+    floor = Error(0.04, 3)
+    once = stats.t.sf(0.5 / math.sqrt(0.08), 6) * 2
+    assert welch_p([1.0] * 5, [1.5] * 5, (floor, floor)) == pytest.approx(once)
+    assert welch_p([1.0] * 5, [1.5] * 5) == 0.0
+    # a group that varies by itself is not made surer
+    own = welch_p([1.0, 2.0, 3.0], [2.0, 3.0, 4.5])
+    assert welch_p([1.0, 2.0, 3.0], [2.0, 3.0, 4.5], (Error(1e-9, 9), NO_ERROR)) == own

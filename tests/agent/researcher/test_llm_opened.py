@@ -113,12 +113,12 @@ def test_stopped_during_a_call_it_stops_at_once_and_repeats_the_round(checkout: 
         return HELD
 
     with MessagesServer(interrupted) as server:
-        with checkout.open(server.url, "budget.trials=3", "llm.timeout_seconds=600") as loop:
+        with checkout.open(server.url, "budget.trials=2", "llm.timeout_seconds=600") as loop:
             assert loop.run() == "stopped"
         assert len(checkout.ledger.trials()) == 2
         assert not [e for e in checkout.ledger.events() if e["event"] == "paused"]
-        with checkout.open(server.url, "budget.trials=3", "llm.timeout_seconds=600") as loop:
-            assert loop.run() == "all 3 trials are used"
+        with checkout.open(server.url, "budget.trials=2", "llm.timeout_seconds=600") as loop:
+            assert loop.run() == "all 2 trials are used"
     assert json.dumps(calls[3]) == json.dumps(calls[2])
     accounts(checkout.ledger)
 
@@ -128,7 +128,7 @@ def test_killed_during_a_call_the_round_is_repeated_and_what_it_had_cost_is_char
 ) -> None:
     """kill -9 of the process, while it waits for the second reply of trial 2's round."""
     calls: list[dict[str, Any]] = []
-    terms = ["budget.trials=3", "llm.timeout_seconds=600"]
+    terms = ["budget.trials=2", "llm.timeout_seconds=600"]
 
     def killing(request: dict[str, Any]) -> Play:
         calls.append(request)
@@ -154,12 +154,12 @@ def test_killed_during_a_call_the_round_is_repeated_and_what_it_had_cost_is_char
         with checkout.open(server.url, *terms) as loop:
             assert loop.desk is not None
             assert loop.desk.pending.usd > 0
-            assert loop.run() == "all 3 trials are used"
+            assert loop.run() == "all 2 trials are used"
     same = [re.sub(r"[\d.]+ of 100 dollars", "", json.dumps(request)) for request in (calls[2], calls[4])]
     assert same[0] == same[1]
     accounts(checkout.ledger)
     paid = [event["usd"] for event in checkout.ledger.events() if event["event"] == "llm call"]
-    assert len(paid) == 5
+    assert len(paid) == 4
     assert checkout.ledger.spent().usd == pytest.approx(sum(paid), abs=1e-12)
 
 
@@ -177,6 +177,8 @@ def test_what_a_round_cost_that_came_to_no_trial_is_charged_once(checkout: Check
             pytest.raises(LLMRefused, match="credit balance"),
         ):
             loop.run()
+        ends = [event["reason"] for event in checkout.ledger.events() if event["event"] == "stopped"]
+        assert ["credit balance" in reason for reason in ends] == [True]
         planned = checkout.ledger.spent().usd
         assert planned > 0
         broke = False
