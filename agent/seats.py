@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.edits import edited
-from agent.git import Git
+from agent.git import Git, admin_dir
 from agent.records import Edit
 from agent.workspace import Workspace
+
+# git reads every worktree's files while it adds one, and stumbles over another that is being added
+_adding = threading.Lock()
 
 
 class Seat:
@@ -24,7 +29,8 @@ class Seat:
     def place(self, commit: str, edits: Sequence[Edit]) -> Seat:
         """From now on the recipe is `commit`, and the candidate is the recipe with these edits."""
         if self._git is None:
-            self._git = self._workspace.beside(self.path, commit)
+            with _adding:
+                self._git = _added(self._workspace.repository, self.path, commit)
         self._commit, self._edits = commit, edits
         return self
 
@@ -43,5 +49,24 @@ class Seat:
     def remove(self) -> None:
         """Gives the worktree up."""
         if self._git is not None:
-            self._workspace.remove_beside(self.path)
+            _removed(self._workspace.repository, self.path)
             self._git = None
+
+
+def _added(repository: Git, path: Path, commit: str) -> Git:
+    """Git for a worktree at `path`, made anew at `commit`, on no branch."""
+    for last in (False, False, True):
+        _removed(repository, path)
+        # another study may be adding one to the same repository
+        repository("worktree", "add", "--quiet", "--detach", str(path), commit, check=last)
+        if (path / ".git").is_file():
+            break
+    return Git(repository.common, path, admin_dir(repository.common, path), repository.keep)
+
+
+def _removed(repository: Git, path: Path) -> None:
+    """No worktree at `path`, whatever a killed process has left of one."""
+    admin = admin_dir(repository.common, path)
+    shutil.rmtree(path, ignore_errors=True)
+    if admin is not None:
+        shutil.rmtree(admin)

@@ -180,18 +180,10 @@ class Workspace:
                 entries.append({"commit": commit, "subject": subject, **found})
         return entries
 
-    def beside(self, path: Path, commit: str) -> Git:
-        """Git for a further worktree of the study at `path`, made anew at `commit`, on no branch."""
-        self.remove_beside(path)
-        self._repo("worktree", "add", "--quiet", "--detach", str(path), commit)
-        return Git(self._repo.common, path, admin_dir(self._repo.common, path), self._lock)
-
-    def remove_beside(self, path: Path) -> None:
-        """Removes such a worktree, whatever a killed process has left of it."""
-        admin = admin_dir(self._repo.common, path)
-        shutil.rmtree(path, ignore_errors=True)
-        if admin is not None:
-            shutil.rmtree(admin)
+    @property
+    def repository(self) -> Git:
+        """Git for the repository as a whole; its commands hold the study's lock."""
+        return self._repo
 
     def close(self) -> None:
         """Lets another process open the study; the worktree stays, and holds the branch."""

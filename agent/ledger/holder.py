@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from agent.ledger.owner import Owner
 from agent.ledger.storage import LedgerError
@@ -52,17 +52,16 @@ class Leases:
         if engine.dialect.name not in NOW:
             raise LedgerError(f"a ledger on {engine.dialect.name}: expected sqlite:/// or postgresql://")
         self.now = NOW[engine.dialect.name]
+        self._made = False
 
     def of(self, study: int) -> Lease | None:
         """Who holds the study; None if nobody does. Reads only."""
         query = f"SELECT owner, {self.now} - seen, expires - {self.now}, at FROM kento_leases WHERE study_id = :study"
-        try:
-            with self.engine.connect() as connection:
-                row = connection.execute(sql.text(query), {"study": study}).first()
-        except (OperationalError, ProgrammingError):
-            if sql.inspect(self.engine).has_table("kento_leases"):
-                raise
+        if not self._made and not sql.inspect(self.engine).has_table("kento_leases"):
             return None
+        self._made = True
+        with self.engine.connect() as connection:
+            row = connection.execute(sql.text(query), {"study": study}).first()
         return None if row is None else Lease(row[0], float(row[1]), float(row[2]), float(row[3]))
 
     def claim(self, study: int, name: str, owner: str, seconds: float) -> Lease | None:

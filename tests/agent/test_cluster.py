@@ -100,7 +100,7 @@ def test_a_run_elsewhere_scores_as_one_here_and_can_be_stopped(tmp_path, cluster
     proposals = [{"overrides": values}, {"edits": [edit]}, {"overrides": {"fault.kind": "crash"}}]
     scores = []
     for where in (executor, None):
-        options = {"sandbox": Bubblewrap(), "folds": (0,), "executor": where}
+        options = {"sandbox": Bubblewrap(), "folds": (0,), "executor": where, "workers": 2}
         with toy_loop(tmp_path / str(where is None), proposals, **options) as loop:
             loop.run()
             trials = loop.ledger.trials()

@@ -11,8 +11,8 @@ import pytest
 from agent.executors.base import ExecutorError
 from agent.executors.local import Local
 from agent.git import Git
-from agent.ledger import Ledger
-from agent.records import Edit, Proposal
+from agent.ledger import Ledger, LedgerError
+from agent.records import Charges, Edit, Proposal
 from agent.sandbox import Bubblewrap, Unsandboxed
 from agent.searchers.base import Searcher
 from tests.agent.study import accounts, toy_loop
@@ -181,3 +181,41 @@ def test_workers_share_the_cores_and_have_a_card_each(monkeypatch, tmp_path):
         Local(3).runners(alone, None)
     with pytest.raises(ExecutorError, match=r"executor.workers=0"):
         Local(0)
+
+
+def test_two_machines_work_on_one_ledger_and_one_takes_over_from_the_other(tmp_path, postgres_url):
+    """Two studies of one campaign at once, each in its own repository; then one's machine dies and comes back."""
+
+    def study(name: str) -> None:
+        with toy_loop(
+            tmp_path / name, [{"overrides": BETTER}], name=name, url=postgres_url, folds=(0,)
+        ) as loop:
+            loop.run()
+
+    threads = [threading.Thread(target=study, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger = Ledger.open(postgres_url)
+    assert sorted(ledger.studies()) == ["a", "b"]
+    assert all(len(ledger.study(name).trials()) == 2 for name in "ab")
+
+    dead, far = ledger.study("a"), "elsewhere@00000000:17:1.00"
+    dead.claim(far)
+    again = dead.start(Proposal(BEST, route="queue", params={"@line": 2}), owner=far)
+    dead.note(again, charges=Charges(40.0, runs=1), phase="seed 0, fold 1 of 3")
+    more = [{"overrides": BETTER}, {"overrides": BEST}]
+    with toy_loop(tmp_path / "a", more, name="a", url=postgres_url, folds=(0,)) as loop:
+        with pytest.raises(LedgerError, match=f"held by {far}"):
+            loop.run()
+        assert dead.trials()[again].outcome is None
+        dead.heartbeat(far, lease_seconds=-1.0)  # and then its power fails
+        loop.run()
+        accounts(loop.ledger)
+        trials = loop.ledger.trials()
+    assert trials[again].outcome.status == "interrupted"
+    assert trials[again].charges.seconds > 40.0
+    assert trials[again].charges.runs == 1
+    with pytest.raises(LedgerError, match="ended and stays as it is"):
+        dead.note(again, phase="back from the dead")
