@@ -7,7 +7,7 @@ ARGS ?=
 WORDS := $(foreach name,budget searcher study seed sandbox llm executor model experiment logger,$(if $(filter command\ line,$(origin $(name))),$(name)=$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prints train test lint types bench bench-gpu optuna-sweep agent-sweep demo compare report status dashboard wandb-sync clean
+.PHONY: help setup data prints train test lint types bench bench-gpu optuna-sweep agent-sweep mcp demo compare report status dashboard wandb-sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /#/' | awk -F'#' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ optuna-sweep: setup ## a TPE study on the embedded data set; budget=smoke|cpu|fi
 
 agent-sweep: setup ## a language model researches (needs a key, or llm=local); searcher=claude|claude_config|centaur
 	$(RUN) scripts/sweep.py $(if $(searcher),,searcher=claude) $(WORDS) $(ARGS)
+
+mcp: setup ## the lab's tools for any MCP client, on loopback: http://127.0.0.1:8765/mcp; ARGS="budget=five_minutes"
+	$(RUN) -m agent.mcp_server --http 8765 $(WORDS) $(ARGS)
 
 demo: setup ## a small campaign of random, TPE and playbook, and its report; no key, under 10 minutes
 	$(RUN) scripts/campaign.py demo $(ARGS)

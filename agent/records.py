@@ -40,10 +40,18 @@ class Proposal:
     phase: str = ""
     searcher: str = ""
     route: str = ""
+    # an external client: its name and version, or a person's name, and what it says that its model used
+    by: str = ""
+    claimed: Mapping[str, Any] = field(default_factory=dict)
     # what a sampler needs to be told the result; opaque to everyone else
     params: Mapping[str, Any] = field(default_factory=dict)
     # why the searcher's input could not be read as a proposal; such a trial is rejected with this reason
     invalid: str = ""
+
+    @property
+    def dollars_known(self) -> bool:
+        """Whether its charges hold what it cost: of an external client the lab knows what that client says."""
+        return not self.by or "usd" in self.claimed
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from agent.workspace import Workspace
 
 # events that say what asking for a trial has cost, and the one that says that it is charged now
 TRIED, SETTLED = "code tried out", "calls settled"
-CALLS = ("llm call", "llm trouble", TRIED)
+CALLS = ("llm call", "llm trouble", "external call", TRIED)
 TRY_OUT_SECONDS = 20.0  # for the steps, and as many for the start
 LONGEST_FILE = 131_072
 LONGEST_TRACEBACK = 4_000

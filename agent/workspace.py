@@ -86,7 +86,7 @@ class Workspace:
     @staticmethod
     def exists(task: Task, study: str) -> bool:
         """Whether the study has a branch. Raises WorkspaceError for what cannot be a study's name."""
-        _check_name(study)
+        check_name(study)
         ref = f"refs/heads/lab/{study}"
         return bool(Git(common_dir(task.root))("rev-parse", "--verify", "--quiet", ref, check=False))
 
@@ -261,8 +261,8 @@ class Workspace:
             lock.unlink(missing_ok=True)
 
 
-def _check_name(study: str) -> None:
-    """It becomes a folder, a branch and a name in the ledger."""
+def check_name(study: str) -> None:
+    """It becomes a folder, a branch and a name in the ledger. Raises WorkspaceError."""
     if not STUDY.fullmatch(study) or len(study) > 80 or study.endswith(".lock"):
         raise WorkspaceError(
             f"study {study!r}: expected a short name of letters, digits, -, _ and single dots"
@@ -271,7 +271,7 @@ def _check_name(study: str) -> None:
 
 def _locked(root: Path, study: str) -> int:
     """An exclusive lock on the study; waits for a killed study's last git command."""
-    _check_name(study)
+    check_name(study)
     folder = root / study
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "workspace.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

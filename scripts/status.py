@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.codec import to_json
+from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.live import left, title
 from agent.progress import curve, lineage, used
@@ -82,6 +83,9 @@ def state(study: StudyLedger) -> str:
     if last["event"] in ("ended", "stopped"):
         reason = plain(str(last.get("reason", "")))
         return reason if reason.startswith(last["event"]) else f"{last['event']}: {reason}"
+    if study.spec.searcher == "external" and study.trials():
+        seated = Chair(study, lambda: 0.0).holding()
+        return f"waits for its researcher{f', {plain(seated.client.by)}' if seated else ''}"
     return "broken off; the same command resumes it" if study.trials() else "not begun"
 
 
@@ -122,7 +126,7 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
             figure(score_of(best), 5),
             gain(best, start),
             clock(spent.seconds),
-            f"{spent.usd:.2f}",
+            f"{spent.usd:.2f}" if all(trial.proposal.dollars_known for trial in trials) else "?",
             state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
         ]
         running = cells[-1].startswith("running")

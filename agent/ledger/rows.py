@@ -22,6 +22,7 @@ def opening(proposal: Proposal, overrides: Mapping[str, Value], owner: str) -> d
         "overrides": to_json(overrides),
         "searcher": proposal.searcher,
         "route": proposal.route,
+        "by": proposal.by,
         "category": proposal.category,
         "hypothesis": proposal.hypothesis,
         "edits_sha256": hashlib.sha256(edits).hexdigest() if proposal.edits else "",

@@ -90,6 +90,7 @@ def marks(study: Study) -> tuple[str, ...]:
         bool(t.outcome) and t.outcome.status == "interrupted" for t in study.trials if t.outcome
     ):
         found.append(f"{interrupted} trial{'s' * (interrupted > 1)} interrupted")
+    found += _outside(study)
     reads = study.events_named("test_read")
     if len(reads) > 1 or any(read.get("again") for read in reads):
         found.append(f"test set read {len(reads)} times; the first reading is shown")
@@ -98,6 +99,17 @@ def marks(study: Study) -> tuple[str, ...]:
     if study.events_named("confirmed") and _used_seeds(study):
         found.append("a confirmation used training seeds of the search; those are not counted")
     return tuple(found)
+
+
+def _outside(study: Study) -> list[str]:
+    """Of an external study: who proposed, and whether the dollars are all of them."""
+    asked = [trial.proposal for trial in study.proposals if trial.proposal.by]
+    found = [f"proposed by {', '.join(sorted({proposal.by for proposal in asked}))}"] if asked else []
+    if silent := sum(not proposal.dollars_known for proposal in asked):
+        found.append(f"what the researcher's own model cost is unknown for {silent} of {len(asked)} trials")
+    elif asked:
+        found.append("dollars are as the researcher claims them")
+    return found
 
 
 def _used_seeds(study: Study) -> bool:

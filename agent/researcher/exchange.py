@@ -19,10 +19,10 @@ from agent.researcher.client import Block, Reply
 from agent.researcher.failures import LLMRefused, LLMUnavailable
 from agent.researcher.hygiene import one_line
 from agent.researcher.prompt import Prompt
+from agent.researcher.rules import TRIES
 from agent.researcher.toolbox import Answer, Concluded, Planned, Proposed, Toolbox
 from agent.researcher.transcript import sendable
 
-TRIES = 3
 LOOKUPS = 6
 PAUSES = 6
 MOST_CALLS = 12

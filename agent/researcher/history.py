@@ -139,11 +139,13 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
     if names.neutral:
         return f"{HEADER}\n{row(trial, names) if outcome else 'still running'}\n{_hypothesis(trial)}"
     lines = [
-        f"trial {trial.number}, phase {proposal.phase or '-'}, by {proposal.searcher} {proposal.route}",
+        f"trial {trial.number}, phase {proposal.phase or '-'}, by {proposal.searcher} {proposal.route}"
+        + (f" ({one_line(proposal.by, 120)})" if proposal.by else ""),
         _hypothesis(trial),
         f"change: {change(trial)}",
         "all overrides: " + ", ".join(f"{key}={value_text(value)}" for key, value in trial.overrides.items()),
-        f"charged: {trial.charges.seconds:.0f} s, {trial.charges.usd:.4f} dollars",
+        f"charged: {trial.charges.seconds:.0f} s, "
+        + (f"{trial.charges.usd:.4f} dollars" if proposal.dollars_known else "dollars unknown"),
     ]
     if verdict:
         lines.append(

@@ -11,11 +11,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from agent.desk import Desk
 from agent.records import Trial
 from agent.researcher.arm import Arm, allowed
-from agent.researcher.client import Block
 from agent.researcher.history import (
     HEADER,
     LEGEND,
@@ -36,6 +36,9 @@ from agent.researcher.program import Phase, Program
 from agent.researcher.rules import barred_category, proposed
 from agent.researcher.settings import LLMSettings
 from agent.researcher.tools import definitions
+
+if TYPE_CHECKING:
+    from agent.researcher.client import Block
 
 # of the prompt's tokens: code that does not fit is left to read_file
 CODE_SHARE = 0.4

@@ -14,6 +14,9 @@ from agent.researcher.names import outside
 from agent.researcher.program import Phase, Program
 from agent.searchers.base import Space
 
+# refusals after which a trial is lost, and charged
+TRIES = 3
+
 
 def forbidden(
     proposal: Proposal, history: Sequence[Trial], arm: Arm, program: Program, phase: Phase, space: Space

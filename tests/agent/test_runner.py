@@ -261,12 +261,12 @@ def test_claimed_seconds_are_bounded_by_measured_ones(bench):
 
 def test_training_beyond_the_budget_buys_no_score(bench):
     """A patch, or one huge step, that trains on until the wall limit is a timeout, and charged."""
-    late = Budget(1, 0.03, wall_factor=2.0, setup_seconds=20.0)
-    run = bench.program("claim(train_seconds=0.021)", budget=late)
+    late = Budget(1, 0.003, wall_factor=2.0, setup_seconds=20.0)
+    run = bench.program("claim(train_seconds=0.0021)", budget=late)
     assert (run.status, run.measurement) == ("timeout", None)
     assert run.reason == "trained for 0.0 s; more than 0.0 s buys no score"
-    assert run.seconds > run.train_seconds == 0.021
-    assert "embeddings" in bench.program("claim(train_seconds=0.019)", budget=late).reason
+    assert run.seconds > run.train_seconds == 0.0021
+    assert "embeddings" in bench.program("claim(train_seconds=0.0019)", budget=late).reason
 
 
 def test_a_long_curve_is_cut(bench):

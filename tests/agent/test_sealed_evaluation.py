@@ -295,7 +295,7 @@ def test_what_is_charged_is_measured(lab: Lab, seconds: float) -> None:
     run = lab.replaced(f"embed({GOOD}); claim(train_seconds={seconds}, peak_memory_bytes=-5)")
     assert run.measurement is not None
     assert 0 <= run.train_seconds == run.measurement.train_seconds <= run.seconds < 60
-    assert run.measurement.charged_seconds > 0.1
+    assert run.measurement.charged_seconds > 0.02  # no fork starts, embeds and is scored in less
     assert run.measurement.peak_memory_bytes >= 0
 
 

@@ -55,6 +55,10 @@ def misbehave(kind, seconds, megabytes):
     if kind == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(seconds)
+    if kind == "gate":
+        until = time.monotonic() + seconds
+        while not (Path(__file__).parent / "gate").exists() and time.monotonic() < until:
+            time.sleep(0.02)
     if kind == "silent":
         os._exit(0)
 

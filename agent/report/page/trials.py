@@ -135,7 +135,9 @@ def _facts(trial: Trial, before: Trial | None) -> list[tuple[str, str]]:
         )
         facts.append(("decision", ", ".join(filter(None, [verdict.decision, *said]))))
     cost = f"{duration(trial.charges.seconds)}, {count(trial.charges.runs, 'run', 'runs')}"
-    return [*facts, ("charged", cost + (f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""))]
+    dollars = f", ${trial.charges.usd:.3f}" if trial.charges.usd else ""
+    known = "" if trial.proposal.dollars_known else ", dollars unknown"
+    return [*facts, ("charged", cost + dollars + known)]
 
 
 def _route(trial: Trial) -> str:
