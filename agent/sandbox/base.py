@@ -73,7 +73,7 @@ class Finished:
     seconds: from the first instruction of the command to the last process gone.
     peak_memory_bytes: the highest polled use (see Limits.memory_bytes); a run shorter than 20 ms may show 0.
     log_tail: the end of standard output and error, cleaned for terminals and prompts. Also a claim.
-    started: False when `stop` was set before the command began.
+    started: False when `stop` was set, or the sandbox was killed, before the command began.
     waited: seconds in which nothing ran for it: until a machine was free, its files were there, and what a
         machine that was lost had done. Not charged.
     cold: why the interpreter was started anew where libraries should have been loaded already; else empty.

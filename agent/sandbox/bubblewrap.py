@@ -21,7 +21,7 @@ from agent.sandbox.base import Finished, Limits, Mount, Preload, SandboxUnavaila
 from agent.sandbox.devices import Gpus, card_numbers, gpu_devices
 from agent.sandbox.forkserver import ForkServerFailed
 from agent.sandbox.interpreter import interpreter_folders, require_readable
-from agent.sandbox.launch import Started, start
+from agent.sandbox.launch import SandboxKilled, Started, start
 from agent.sandbox.log import Log
 from agent.sandbox.strays import sweep_strays
 from agent.sandbox.supervise import Supervisor
@@ -115,25 +115,28 @@ class Bubblewrap:
             uid, self._interpreter(), self._libraries, self._devices, mounts, masked, run_dir.absolute(),
             _environment(command, environment), limits,
         )  # fmt: skip
-        with ExitStack() as stack:
-            log = stack.enter_context(closing(Log(log_path, limits.log_bytes)))
-            folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            stack.callback(os.close, folder)
-            stack.enter_context(owned_by(run_dir, uid))
-            cold = ""
-            if preload is not None and self._warmth is not None:
-                try:
-                    server = self._warmth.server(command, preload, view.environment)
-                    with start(view, None) as waiting:
-                        go = partial(waiting.go_by, server, command[1:])
-                        return _finish(
-                            waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop
-                        )
-                except ForkServerFailed as error:
-                    cold = str(error)
-            started = stack.enter_context(start(view, command))
-            watch = Watch(started.processes, limits, folder)
-            return replace(_finish(started, started.go, watch, log, limits, stop), cold=cold)
+        try:
+            with ExitStack() as stack:
+                log = stack.enter_context(closing(Log(log_path, limits.log_bytes)))
+                folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                stack.callback(os.close, folder)
+                stack.enter_context(owned_by(run_dir, uid))
+                cold = ""
+                if preload is not None and self._warmth is not None:
+                    try:
+                        server = self._warmth.server(command, preload, view.environment)
+                        with start(view, None) as waiting:
+                            go = partial(waiting.go_by, server, command[1:])
+                            return _finish(
+                                waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop
+                            )
+                    except ForkServerFailed as error:
+                        cold = str(error)
+                started = stack.enter_context(start(view, command))
+                watch = Watch(started.processes, limits, folder)
+                return replace(_finish(started, started.go, watch, log, limits, stop), cold=cold)
+        except SandboxKilled:
+            return Finished(None, None, 0.0, 0, "", started=False)
 
     def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:
         """See Sandbox.prepare."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from agent.sandbox.account import drop_command
 from agent.sandbox.arguments import View, etc_files, masked_sources, view_arguments
 from agent.sandbox.base import RUN_DIR, Limits, SandboxUnavailable
-from agent.sandbox.forkserver import ForkServer, namespaces_of
+from agent.sandbox.forkserver import ForkServer, ForkServerFailed, namespaces_of
 from agent.sandbox.processes import NamespaceProcesses
 from agent.sandbox.refusals import explain, not_installed
 from agent.sandbox.seccomp import filter_program
@@ -43,6 +43,10 @@ _PRELUDE_OF_FORKS = (
     'echo 1000 >/proc/self/oom_score_adj && echo ready && read -r code || exit 125; exit "$code"'
 )
 _START_SECONDS = 30.0
+
+
+class SandboxKilled(RuntimeError):
+    """Something on this machine killed it while it started; nothing ran."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ class Started:
         }
         with ExitStack() as stack:
             stack.callback(self.process.stdin.close)
-            output = os.open(f"/proc/{self.process.pid}/fd/1", os.O_WRONLY | os.O_CLOEXEC)
-            stack.callback(os.close, output)
             program = _content(stack, filter_program(platform.machine()))
-            server.fork(
-                request, self.process.stdin.fileno(), output, [program, *namespaces_of(self.first, stack)]
-            )
+            try:
+                output = os.open(f"/proc/{self.process.pid}/fd/1", os.O_WRONLY | os.O_CLOEXEC)
+                stack.callback(os.close, output)
+                namespaces = namespaces_of(self.first, stack)
+            except OSError as error:
+                raise ForkServerFailed(f"the sandbox was gone before the run came: {error}") from error
+            server.fork(request, self.process.stdin.fileno(), output, [program, *namespaces])
 
     def exit_code(self) -> int | None:
         """Wait for bubblewrap; the code that it reported, None when it was itself killed."""
@@ -141,6 +147,8 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
     output = process.stdout.fileno()
     line = _read_line(output, time.monotonic() + _START_SECONDS)
     if line != _READY:
+        if not line:
+            _refuse_killed(process)
         process.kill()
         process.wait()
         raise explain(clean_text(line + process.stdout.read()))
@@ -151,6 +159,7 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
     try:
         processes = NamespaceProcesses(first, parent=process.pid)
     except OSError as error:
+        _refuse_killed(process)
         raise SandboxUnavailable(
             f"the sandbox's own /proc cannot be watched from outside ({error})",
             "let this user see its own processes' /proc entries (hidepid, ptrace restrictions)",
@@ -158,6 +167,14 @@ def _await_ready(stack: ExitStack, process: subprocess.Popen[bytes], status: int
     stack.callback(processes.close)
     stack.callback(_kill_and_wait, processes)
     return Started(process, processes, status, output, first, view)
+
+
+def _refuse_killed(process: subprocess.Popen[bytes]) -> None:
+    """Raises SandboxKilled if that is how it ended. bubblewrap says 128 + signal of what it held."""
+    with suppress(subprocess.TimeoutExpired):
+        code = process.wait(timeout=2.0)
+        if code < 0 or code > 128:
+            raise SandboxKilled(code)
 
 
 def _kill_and_wait(processes: NamespaceProcesses) -> None:

@@ -93,6 +93,13 @@ def test_bwrap_that_only_pretends_runs_nothing(caller: Lab, fake_bwrap: Path) ->
         caller.attack("open('/run_dir/ran', 'w').close()")
 
 
+def test_one_that_is_killed_as_it_starts_is_a_run_that_did_not_begin(caller: Lab, fake_bwrap: Path) -> None:
+    """By the machine's OOM killer or a person; what it would have run is not to blame the sandbox for."""
+    fake_bwrap.write_text("#!/bin/sh\nkill -9 $$\n")
+    finished = caller.attack("tell(ran=True)").finished
+    assert (finished.returncode, finished.killed_by, finished.started) == (None, None, False)
+
+
 def test_interrupt_during_a_start_that_hangs(caller: Lab, fake_bwrap: Path) -> None:
     def interrupt(*_: object) -> None:
         raise TimeoutError

@@ -160,12 +160,13 @@ def plan(archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], max_reque
     ends = dict(zip(starts, [*starts[1:], archive.start_dir], strict=True))
     order = sorted(wanted, key=lambda name: wanted[name].header_offset)
     places = [(wanted[name].header_offset, ends[wanted[name].header_offset]) for name in order]
-    gaps = sorted((b[0] - a[1] for a, b in pairwise(places)), reverse=True)
-    tolerated = max(SMALLEST_GAP, gaps[max_requests - 1] if len(gaps) >= max_requests else 0)
+    gaps = {after: b[0] - a[1] for after, (a, b) in enumerate(pairwise(places), start=1)}
+    largest = sorted(gaps, key=lambda after: gaps[after], reverse=True)[: max_requests - 1]
+    cuts = {after for after in largest if gaps[after] > SMALLEST_GAP}
     spans: list[Span] = []
-    for name, (start, end) in zip(order, places, strict=True):
+    for number, (name, (start, end)) in enumerate(zip(order, places, strict=True)):
         last = spans[-1] if spans else None
-        if last and start - last.end <= tolerated and end - last.start <= LONGEST_SPAN:
+        if last and number not in cuts and end - last.start <= LONGEST_SPAN:
             spans[-1] = Span(last.start, max(end, last.end), (*last.names, name))
         else:
             spans.append(Span(start, end, (name,)))
