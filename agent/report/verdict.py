@@ -230,7 +230,7 @@ def _about_reference(ends: list[Final], several: bool) -> list[str]:
         return []
     if not kept:
         return [f"None of the {len(ends)} studies kept anything: the reference stands."] if several else []
-    text = f"{len(better)} of {count(len(kept), 'winner', 'winners')} beat the reference on fresh seeds"
+    text = f"{len(better)} of {count(len(kept), 'winner', 'winners')} beat the reference on fresh seeds beyond doubt"
     return [f"{text}; {count(none, 'study', 'studies')} kept nothing." if none else f"{text}."]
 
 
