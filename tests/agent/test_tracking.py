@@ -274,7 +274,9 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     study = study_of(tmp_path, tracker(tmp_path, mode="disabled"))
     study.reference(100.0)
     study.end()
-    assert {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()} == {"ledger.db"}
+    assert {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()} == {
+        "ledger.db"
+    }
 
 
 def test_composed_config_is_the_run_without_what_the_runner_sets() -> None:
