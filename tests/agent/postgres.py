@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -44,7 +45,7 @@ def server(programs: Path) -> Iterator[int]:
         yield port
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # a fast end; SIGTERM's would wait for clients to go
             server.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 
