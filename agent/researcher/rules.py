@@ -61,11 +61,6 @@ def proposed(history: Sequence[Trial]) -> int:
     return sum(1 for trial in history if trial.verdict is None or trial.verdict.decision != "reference")
 
 
-def next_number(history: Sequence[Trial]) -> int:
-    """The number of the trial that is asked for. Interrupted trials are not in the history, but had numbers."""
-    return max((trial.number for trial in history), default=-1) + 1
-
-
 def trials_without_keep(history: Sequence[Trial]) -> int:
     """How many trials have ended since the last keep (or the reference)."""
     count = 0
