@@ -9,6 +9,7 @@ import site
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import from_config
+from agent.compiled import compiled_for
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
@@ -39,8 +41,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
-    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError; of the
-    LLM searchers also SettingsError, ProgramError, LLMRefused.
+    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError,
+    CompiledError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     task = Task.from_mapping(plain["task"], root, where="task")
@@ -93,6 +95,16 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
+
+    def first_commit() -> str:
+        """What the branch began with, before anything was kept."""
+        return next((trial.commit for trial in ledger.trials() if trial.commit), workspace.head())
+
+    if compiled := compiled_for(
+        runners[0], first_commit, root / plain["vault"], lambda text: print(text, file=sys.stderr)
+    ):
+        ledger.log("compiled", **compiled.facts)
+        runners = [replace(runner, compiled=compiled.folder) for runner in runners]
     stop = threading.Event()
     seeds = plain["training_seeds"]
     desk = WorkDesk(

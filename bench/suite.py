@@ -18,7 +18,8 @@ from bench.loops import BareLoop, device_of, timed, train_in_turns
 from bench.memory import peak_growth
 from bench.plain import PlainLoop
 from bench.workload import Workload
-from eclip.training import compile_blocks, half_precision
+from eclip.compilation import compile_blocks
+from eclip.training import half_precision
 
 
 @dataclass(frozen=True)
