@@ -100,9 +100,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         """What the branch began with, before anything was kept."""
         return next((trial.commit for trial in ledger.trials() if trial.commit), workspace.head())
 
-    if compiled := compiled_for(
-        runners[0], first_commit, root / plain["vault"], lambda text: print(text, file=sys.stderr)
-    ):
+    if compiled := compiled_for(runners[0], first_commit, root / plain["vault"]):
         ledger.log("compiled", **compiled.facts)
         runners = [replace(runner, compiled=compiled.folder) for runner in runners]
     stop = threading.Event()

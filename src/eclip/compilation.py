@@ -31,15 +31,21 @@ def compile_model(model: nn.Module, cache: str | None, gpu: bool) -> None:
     compile_blocks(model if gpu else model.get_submodule("image"))
 
 
-def compile_blocks(part: nn.Module, backend: str = "inductor") -> None:
-    """torch.compile for each transformer block of `part`, in place.
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """torch.compile for each transformer block of `model`, in place.
 
     Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
     """
     torch._dynamo.config.recompile_limit = SHAPES
-    for blocks in [child for child in part.modules() if isinstance(child, nn.ModuleList)]:
-        for block in blocks:
-            block.compile(dynamic=False, backend=backend)
+    for block in transformer_blocks(model):
+        block.compile(dynamic=False, backend=backend)
+
+
+def transformer_blocks(model: nn.Module) -> list[nn.Module]:
+    """The equal parts, of several layers each, of every list or sequence in `model` (timm's blocks are a sequence)."""
+    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+    equal = [stack for stack in stacks if len({type(part) for part in stack}) == 1]
+    return [part for stack in equal for part in stack if any(part.children())]
 
 
 def use_cache(folder: Path) -> None:
