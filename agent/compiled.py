@@ -116,7 +116,7 @@ def _holds_for(runner: Runner, commit: str) -> dict[str, Any]:
     trees = [git("rev-parse", f"{commit}:{path}") for path in (task.package.path, task.config_path)]
     return {
         "code": trees,
-        "arguments": [*task.base, *(task.compiled.fill if task.compiled else ())],
+        "arguments": [*task.base, *((*task.compiled.fill, task.compiled.key) if task.compiled else ())],
         "packages": {name: _version(name) for name in PACKAGES},
         "python": sys.version,
         "system": [platform.platform(), _processor()],
