@@ -78,6 +78,10 @@ class Run:
             self._charge(module, data)  # a run that diverged has a curve, too
         if data.candidates:
             self._keep(*embed_candidates(trainer, module, data), data, module.device)
+        if self._folds_left:
+            # Lightning's circles of references would keep weights, moments and gradients beside the next fold's
+            del trainer, module
+            gc.collect()
 
     def _charge(self, module: ECLIPModule, data: FoldData) -> None:
         used = module.clock.elapsed()
