@@ -73,6 +73,7 @@ class StepBatches:
         self.caption_length_N = (pack.captions_NL != PADDING).sum(axis=1)
         self.phrase_length_M = (pack.phrases_ML != PADDING).sum(axis=1)
         self.longest = pack.captions_NL.shape[1], pack.phrases_ML.shape[1]
+        self.box_count_N = np.asarray(pack.box_count_N)
         self.gather = gather_from(pack, device)
         self.box_R = torch.arange(pack.boxes_NR4.shape[1], device=device)
 
@@ -87,13 +88,15 @@ class StepBatches:
         phrase_B = first_B + (uniform_B * (end_B - first_B)).astype(np.int64)
         caption_length = _bucket(self.caption_length_N[row_B], self.longest[0])
         phrase_length = _bucket(self.phrase_length_M[phrase_B], self.longest[1])
+        # the heatmaps' time is the boxes': a pack holds room for its richest print's (13, where a batch needs 9)
+        boxes = int(self.box_count_N[row_B].max())
         found = self.gather(row_B[self.own], phrase_B[self.own])
         return {
             "image_BHWC": found["image"],
             "caption_BL": found["caption"][:, :caption_length].long(),
             "phrase_BL": found["phrase"][:, :phrase_length].long(),
-            "boxes_BR4": found["boxes"],
-            "valid_BR": self.box_R < found["box_count"][:, None],
+            "boxes_BR4": found["boxes"][:, :boxes],
+            "valid_BR": self.box_R[:boxes] < found["box_count"][:, None],
         }
 
 
