@@ -3,7 +3,7 @@ every place where the host would have to wait for it is noted."""
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +62,15 @@ class PretendedGpu(TorchFunctionMode):
 
     def note(self, what: str) -> None:
         """The host waits here, and for whom."""
-        frames = [f for f in traceback.extract_stack() if "/pretend_gpu.py" not in f.filename]
-        own = [f for f in frames if "/src/eclip/" in f.filename]
-        inside = " in a step" if any(f.name == "training_step" for f in frames) else ""
-        place = own[-1] if own else frames[-1]
-        self.waits.append(f"{what} at {Path(place.filename).name}:{place.name}{inside}")
+        place, inside, frame = None, "", sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if place is None and "/src/eclip/" in code.co_filename:
+                place = f"{Path(code.co_filename).name}:{code.co_name}"
+            if code.co_name == "training_step":
+                inside = " in a step"
+            frame = frame.f_back
+        self.waits.append(f"{what} at {place}{inside}")
 
 
 RUNNING: list[PretendedGpu] = []
