@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from eclip.budget import BudgetClock
 from eclip.callbacks import BudgetBar, BudgetEnd, Checkpoint
 from eclip.config import Settings, Trainer
+from eclip.data.batch import TOKEN_BUCKETS
 from eclip.data.candidates import candidate_batches
 from eclip.data.datamodule import PrintsDataModule
 from eclip.data.splits import FoldData
@@ -83,8 +84,10 @@ def build_module(
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """torch.compile for each transformer block, in place.
 
-    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
+    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens, with
+    gradients and without. torch's limit of 8 such variants would leave the later lengths uncompiled.
     """
+    torch._dynamo.config.recompile_limit = 4 * len(TOKEN_BUCKETS)
     for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
         for block in blocks:
             block.compile(dynamic=False, backend=backend)

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from eclip.averaging import EMA
+from eclip.data.batch import TOKEN_BUCKETS
 from eclip.lightning_module import ECLIPModule
+from eclip.models.tiny import TinyText
+from eclip.training import compile_blocks
 from tests.eclip.conftest import train_in
 from tests.eclip.pretend_gpu import pretended_gpu
 
@@ -22,8 +25,8 @@ PUBLISHED_SMALL = (
 FUSIONS = ("pixel_mask", "weighted_pooling", "prompt_tokens", "input_channel", "attention_bias")
 EVERYTHING = (
     "data.folds=[0,1] trainer.max_steps=4 trainer.accumulate=2 augment.crop_scale=0.5 augment.color_jitter=0.3 "
-    "model.ema_decay=0.9 model.wise_ft=0.1 expert.reconstruction.weight=1 loss.hard_negative=0.5 loss.label_smoothing=0.1 "
-    "model.projection.layers=2 model.projection.dropout=0.1 model.image.dropout=0.1"
+    "model.ema_decay=0.9 model.wise_ft=0.1 expert.reconstruction.weight=1 loss.hard_negative=0.5 "
+    "loss.label_smoothing=0.1 model.projection.layers=2 model.projection.dropout=0.1 model.image.dropout=0.1"
 ).split()
 
 
@@ -106,6 +109,20 @@ def test_the_published_model(prints, tmp_path, monkeypatch):
     there, here, waits = on_both(prints, tmp_path, "augment=light", "model.ema_decay=0.9")
     check_equal(there, here)
     assert in_steps(waits) == []
+
+
+def test_every_length_of_tokens_is_compiled(monkeypatch):
+    """On a GPU padding is kept, and a run compiled is one of at most so many shapes."""
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 8)  # torch's own, and what is put back
+    text = TinyText(vocab_size=9, width=8, depth=1, heads=2)
+    text.skip_padding = False
+    compiled = []
+    compile_blocks(text.transformer, lambda graph, inputs: compiled.append(inputs) or graph)
+    for length in TOKEN_BUCKETS:
+        text(torch.ones(2, length, dtype=torch.int64))
+        with torch.no_grad():
+            text(torch.ones(2, length, dtype=torch.int64))
+    assert len(compiled) == 2 * len(TOKEN_BUCKETS)
 
 
 # what the pretence would miss is no proof: each of these mistakes is found
