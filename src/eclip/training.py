@@ -27,7 +27,8 @@ from eclip.data.batch import TOKEN_BUCKETS
 from eclip.data.candidates import candidate_batches
 from eclip.data.datamodule import PrintsDataModule
 from eclip.data.splits import FoldData
-from eclip.launch import devices, on_gpu
+from eclip.gpu import gpu_has_bf16, on_gpu
+from eclip.launch import devices
 from eclip.lightning_module import ECLIPModule
 from eclip.losses import Objective
 from eclip.models.build import build_model
@@ -166,7 +167,7 @@ def checkpoint_name(fold: int | None) -> str:
 def half_precision(settings: Trainer) -> bool:
     """Whether steps run under bf16 autocast: when told to, or on a GPU or a CPU that multiplies bf16."""
     if settings.precision == "auto":
-        return on_gpu(settings) or cpu_has_bf16()
+        return gpu_has_bf16() if on_gpu(settings) else cpu_has_bf16()
     return settings.precision == "bf16"
 
 
