@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 from agent.acceptance import seed_gains
 from agent.codec import from_json, to_json
-from agent.confirmation import Confirmation, held
+from agent.confirmation import Confirmation
 from agent.ledger import StudyLedger
 from agent.minimal import offer
 from agent.records import Charges, Measurement, Trial
@@ -83,7 +83,7 @@ class Ablation:
         if len(self.seeds) < 2:
             raise RetrainingError(f"ablate.seeds={list(self.seeds)}: an interval needs two or more")
         Confirmation(self.room, self.ledgers, self.seeds, factors=(1,), say=self.say).measure()
-        with held(self.ledgers):
+        with self.room.held(self.ledgers):
             return {ledger.name: self._study(ledger) for ledger in self.ledgers}
 
     def _study(self, ledger: StudyLedger) -> list[Effect]:
@@ -95,7 +95,7 @@ class Ablation:
                 removal = removed([change], bench, steps)
                 effect = self._change(bench, change, removal, full, steps[-1].number)
             except (Unremovable, Rejected) as error:
-                self._cannot(ledger, change, str(error))
+                self._cannot(bench, change, str(error))
                 continue
             self.say(f"{ledger.name}, {change}: {effect}")
             effects.append(effect)
@@ -122,7 +122,7 @@ class Ablation:
                 return effect_of(name, change.trial, full, earlier.values(), bench)
         measured, charges = self._train(bench, removal, name, change.trial, full)
         effect = effect_of(name, change.trial, full, measured, bench)
-        ledger.log(
+        bench.log(
             "ablated",
             **as_event(effect, winner),
             removal=removal.name,
@@ -145,7 +145,7 @@ class Ablation:
                 continue
             run = bench.train(code, arguments, seed, fold, f"ablate/{removal.name}-seed{seed}-fold{fold}")
             charges += charge(run)
-            ledger.log(
+            bench.log(
                 "ablating",
                 change=name,
                 of=trial,
@@ -155,16 +155,17 @@ class Ablation:
             )
             if run.measurement is None:
                 reason = f"without it the run ends: {run.status}: {run.reason}"
-                ledger.log("not_ablated", change=name, of=trial, reason=reason, removal=removal.name)
+                bench.log("not_ablated", change=name, of=trial, reason=reason, removal=removal.name)
                 raise Unremovable(reason)
             measured[seed, fold] = run.measurement
         return [measured[key] for key in sorted(measured) if key in full], charges
 
-    def _cannot(self, ledger: StudyLedger, change: Change, reason: str) -> None:
+    def _cannot(self, bench: Bench, change: Change, reason: str) -> None:
+        ledger = bench.ledger
         self.say(f"{ledger.name}, {change}: cannot be left out alone: {reason}")
         entry = {"change": str(change), "of": change.trial, "reason": reason}
         if not any(all(e.get(key) == entry[key] for key in entry) for e in ledger.events()):
-            ledger.log("not_ablated", **entry)
+            bench.log("not_ablated", **entry)
 
     def _minimal(
         self,
@@ -207,7 +208,7 @@ class Ablation:
             paid = any(event["event"] == "ablated" for event in _of(ledger, removal))
             more = {"removal": removal.name, "without": names, "branch": branch, "commit": commit}
             cost = Charges() if paid else charges
-            ledger.log(
+            bench.log(
                 "minimal",
                 **as_event(effect, winner.number),
                 **more,
