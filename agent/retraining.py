@@ -17,6 +17,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from agent.checkout import require_accepted
 from agent.codec import from_json, to_json
 from agent.composition import composed, reference_leaves
 from agent.git import Git, common_dir
@@ -67,7 +68,7 @@ class Retraining:
         self.stop.set()
 
     def of(self, ledger: StudyLedger) -> Bench:
-        """The same for one study, on the folds it was searched on. Raises RetrainingError."""
+        """The same for one study, on the folds it was searched on. Raises RetrainingError, CheckoutChanged."""
         reference = reference_of(ledger)
         if reference is None or reference.outcome is None:
             raise RetrainingError(f"study {ledger.name} has no reference yet: run it first")
@@ -82,7 +83,11 @@ class Retraining:
             )
         folds = tuple(dict.fromkeys(item.fold for item in reference.outcome.measurements))
         task = replace(self.task, folds=folds, early_folds=min(self.task.early_folds, len(folds)))
-        return Bench(self, ledger, task, reference)
+        bench = Bench(self, ledger, task, reference)
+        # on the reference's configs, which no proposal edits
+        tree, recipe = task.at(bench.code(reference.commit)), lineage(ledger)[-1]
+        require_accepted(ledger, tree, self.task.root, [{}, recipe.overrides])
+        return bench
 
 
 @dataclass

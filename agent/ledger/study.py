@@ -31,7 +31,7 @@ from agent.distributions import inside
 from agent.ledger import rows
 from agent.ledger.holder import BEATS, LEASE_SECONDS, Keeper, Lease, Leases
 from agent.ledger.owner import Owner
-from agent.ledger.spec import StudySpec
+from agent.ledger.spec import CHECKOUT, StudySpec
 from agent.ledger.storage import SPEC, LedgerError
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict, current_recipe
 
@@ -267,6 +267,10 @@ class StudyLedger:
     def _require_same(self, expected: StudySpec) -> None:
         if conflicts := self.spec.conflicts(expected):
             shown = "; ".join(f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items())
-            raise LedgerError(f"study {self.name!r} was begun otherwise: {shown}. Use another study name")
+            then, now = (spec.versions.get(CHECKOUT) for spec in (self.spec, expected))
+            code = f" (by the code of commit {then}; this is {now})" if then and then != now else ""
+            raise LedgerError(
+                f"study {self.name!r} was begun otherwise{code}: {shown}. Use another study name"
+            )
         if self.spec.versions != expected.versions:
             self.log("versions changed", before=self.spec.versions, now=expected.versions)

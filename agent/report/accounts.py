@@ -95,7 +95,7 @@ def marks(study: Study) -> tuple[str, ...]:
     if len(reads) > 1 or any(read.get("again") for read in reads):
         found.append(f"test set read {len(reads)} times; the first reading is shown")
     if study.events_named("versions changed"):
-        found.append("software changed during the study")
+        found.append("software or workers changed during the study")
     if study.events_named("confirmed") and _used_seeds(study):
         found.append("a confirmation used training seeds of the search; those are not counted")
     return tuple(found)

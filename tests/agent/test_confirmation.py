@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import agent.ledger.study
+from agent.checkout import CheckoutChanged
 from agent.composition import composed_file
 from agent.confirmation import Confirmation
 from agent.interrupt import on_interrupt
@@ -22,6 +23,7 @@ from agent.retraining import RetrainingError, Stopped, confirmed, lineage, open_
 from agent.sandbox import Bubblewrap
 from tests.agent.campaign import ledger_of, toy_room
 from tests.agent.study import toy_loop
+from tests.fake_task import host
 
 SEEDS, FACTORS = [100, 101], [1, 4]
 GOOD = {"overrides": {"optimizer.lr": 0.1}}
@@ -201,6 +203,18 @@ def test_what_cannot_be_confirmed_is_refused(done, tmp_path):
         steps.close()
         with pytest.raises(RetrainingError, match="has not ended"):
             Confirmation(toy_room(tmp_path), [loop.ledger], SEEDS)
+
+
+def test_a_checkout_that_refuses_the_study_by_now_says_what_to_do(done, monkeypatch):
+    def newer(config):
+        raise ValueError("trainer.num_nodes is missing; give it a value")
+
+    monkeypatch.setattr(host, "check", newer)
+    folder, _, ledgers, _ = done
+    commit = lineage(ledgers["edited"])[0].commit
+    said = f"study edited was begun at commit {commit}(.|\n)*num_nodes is missing(.|\n)*--detach {commit}\\)"
+    with pytest.raises(CheckoutChanged, match=said):
+        Confirmation(toy_room(folder), [ledgers["edited"]], [200]).measure()
 
 
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
