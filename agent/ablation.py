@@ -38,7 +38,6 @@ from agent.retraining import (
     as_json,
     charge,
     confirmed,
-    lineage,
     read_measurements,
 )
 from agent.validation import Rejected
@@ -87,7 +86,7 @@ class Ablation:
             return {ledger.name: self._study(ledger) for ledger in self.ledgers}
 
     def _study(self, ledger: StudyLedger) -> list[Effect]:
-        bench, steps = self.room.of(ledger), lineage(ledger)
+        bench, steps = self.room.of(ledger), ledger.lineage()
         full = self._full(ledger, steps[-1])
         effects, removals = [], {}
         for change in changes_of(steps, self.by, bench.task):
@@ -246,7 +245,7 @@ def keep_rates(trials: Iterable[Trial], by: str) -> dict[str, tuple[int, int]]:
     """(kept, tried) for each phase or category that proposals name. by: "phase" or "category"."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for trial in trials:
-        if trial.proposal.route == "reference" or not trial.outcome or trial.outcome.status == "interrupted":
+        if trial.proposal.route == "reference" or not trial.outcome or trial.interrupted:
             continue
         count = counts[getattr(trial.proposal, by) or "none"]
         count[0] += bool(trial.verdict and trial.verdict.decision == "kept")

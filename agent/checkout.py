@@ -37,15 +37,11 @@ def require_accepted(
         try:
             validate(task, overrides, {})
         except Rejected as error:
-            begun = ledger.spec.versions.get(CHECKOUT) or _start(ledger)
+            first = ledger.reference()
+            begun = ledger.spec.versions.get(CHECKOUT) or (first.commit if first else "unknown")
             raise CheckoutChanged(
                 f"study {ledger.name} was begun at commit {begun}, and the checkout, now at {version(root)}, refuses "
                 f"what it has run before: {error}\nNothing was run, and nothing is lost. Take the code that it was "
                 f"begun with (git checkout --detach {begun.removesuffix('-dirty')}) and give the same command again, "
                 "or begin a new study"
             ) from error
-
-
-def _start(ledger: StudyLedger) -> str:
-    """The commit that the reference ran on, of studies that did not note the checkout's."""
-    return next(t.commit for t in ledger.trials() if t.verdict and t.verdict.decision == "reference")

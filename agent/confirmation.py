@@ -28,7 +28,6 @@ from agent.retraining import (
     charge,
     confirmed,
     failure,
-    lineage,
 )
 
 
@@ -121,7 +120,7 @@ class Confirmation:
 
     def _subjects(self, ledger: StudyLedger) -> list[Subject]:
         """The reference first; a winner only where the search kept something."""
-        bench, steps = self.room.of(ledger), lineage(ledger)
+        bench, steps = self.room.of(ledger), ledger.lineage()
         wanted = {steps[-1].number, *self.trials.get(ledger.name, ())}
         if unknown := wanted - {trial.number for trial in steps}:
             raise RetrainingError(f"{ledger.name}: trials {sorted(unknown)} are not in the recipe's lineage")

@@ -69,7 +69,7 @@ class Retraining:
 
     def of(self, ledger: StudyLedger) -> Bench:
         """The same for one study, on the folds it was searched on. Raises RetrainingError, CheckoutChanged."""
-        reference = reference_of(ledger)
+        reference = ledger.reference()
         if reference is None or reference.outcome is None:
             raise RetrainingError(f"study {ledger.name} has no reference yet: run it first")
         if ledger.spec.task != self.task.name:
@@ -85,7 +85,7 @@ class Retraining:
         task = replace(self.task, folds=folds, early_folds=min(self.task.early_folds, len(folds)))
         bench = Bench(self, ledger, task, reference)
         # on the reference's configs, which no proposal edits
-        tree, recipe = task.at(bench.code(reference.commit)), lineage(ledger)[-1]
+        tree, recipe = task.at(bench.code(reference.commit)), ledger.lineage()[-1]
         require_accepted(ledger, tree, self.task.root, [{}, recipe.overrides])
         return bench
 
@@ -198,23 +198,6 @@ def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retrain
         runs=root / plain["runs"],
         vault=root / plain["vault"],
     )
-
-
-def reference_of(ledger: StudyLedger) -> Trial | None:
-    """The trial that the study starts from, once it has been measured."""
-    found = (t for t in ledger.trials() if t.verdict and t.verdict.decision == "reference")
-    return next(found, None)
-
-
-def lineage(ledger: StudyLedger) -> list[Trial]:
-    """The kept trials that lead to the recipe, the reference first: each was laid over the one before."""
-    known, trial = {trial.number: trial for trial in ledger.trials()}, ledger.best()
-    steps: list[Trial] = []
-    while trial is not None and trial not in steps:
-        steps.append(trial)
-        before = trial.verdict.compared_with if trial.verdict else None
-        trial = None if before is None else known.get(before)
-    return steps[::-1]
 
 
 def confirmed(ledger: StudyLedger, trial: int, factor: float) -> Measured:

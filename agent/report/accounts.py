@@ -86,9 +86,7 @@ def marks(study: Study) -> tuple[str, ...]:
         found.append("the reference did not run")
     if study.spec.sandbox == "none":
         found.append("no sandbox: the searcher's code could reach the host")
-    if interrupted := sum(
-        bool(t.outcome) and t.outcome.status == "interrupted" for t in study.trials if t.outcome
-    ):
+    if interrupted := sum(trial.interrupted for trial in study.trials):
         found.append(f"{interrupted} trial{'s' * (interrupted > 1)} interrupted")
     found += _outside(study)
     reads = study.events_named("test_read")

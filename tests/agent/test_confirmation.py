@@ -19,7 +19,7 @@ from agent.interrupt import on_interrupt
 from agent.ledger import Ledger, LedgerError, Owner
 from agent.report import load
 from agent.report.comparison import finals
-from agent.retraining import RetrainingError, Stopped, confirmed, lineage, open_retraining
+from agent.retraining import RetrainingError, Stopped, confirmed, open_retraining
 from agent.sandbox import Bubblewrap
 from tests.agent.campaign import ledger_of, toy_room
 from tests.agent.study import toy_loop
@@ -80,7 +80,7 @@ def test_winner_and_reference_are_measured_on_every_seed_under_every_budget(done
 
 def test_the_winners_code_is_what_runs(done):
     folder, _, ledgers, _ = done
-    commit = lineage(ledgers["edited"])[-1].commit
+    commit = ledgers["edited"].lineage()[-1].commit
     code = folder / "runs" / "edited" / "code" / commit[:16]
     assert "0.0 * random" in (code / "src" / "toy" / "model.py").read_text()
 
@@ -183,7 +183,7 @@ def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
 
 def test_earlier_recipes_can_be_confirmed_too(tmp_path):
     [ledger] = studies(tmp_path, s=[{"overrides": {"optimizer.lr": 0.03}}, GOOD])
-    assert len(lineage(ledger)) == 3
+    assert len(ledger.lineage()) == 3
     Confirmation(toy_room(tmp_path), [ledger], [100], [1], trials={"s": [1]}, say=str).measure()
     assert all(confirmed(ledger, trial, 1) for trial in (0, 1, 2))
     with pytest.raises(RetrainingError, match=r"\[7\] are not in the recipe's lineage"):
@@ -211,7 +211,7 @@ def test_a_checkout_that_refuses_the_study_by_now_says_what_to_do(done, monkeypa
 
     monkeypatch.setattr(host, "check", newer)
     folder, _, ledgers, _ = done
-    commit = lineage(ledgers["edited"])[0].commit
+    commit = ledgers["edited"].lineage()[0].commit
     said = f"study edited was begun at commit {commit}(.|\n)*num_nodes is missing(.|\n)*--detach {commit}\\)"
     with pytest.raises(CheckoutChanged, match=said):
         Confirmation(toy_room(folder), [ledgers["edited"]], [200]).measure()
