@@ -68,6 +68,13 @@ def test_libraries_are_there_and_the_code_is_as_of_now(bench: Bench) -> None:
     assert "No module named 'part'" in bench.run(read).log_tail
 
 
+def test_what_stands_inside_only_can_be_imported(bench: Bench) -> None:
+    """When the server looked, there was no such folder, and Python remembers that."""
+    (bench.lab.code / "more").mkdir()
+    (bench.lab.code / "more" / "extra.py").write_text("WORD = 'found'")
+    assert bench.says("import extra; print(extra.WORD)", PYTHONPATH="/code/more") == "found"
+
+
 def test_a_fork_looks_like_a_fresh_interpreter(bench: Bench) -> None:
     look = """
         import gc, random, threading
