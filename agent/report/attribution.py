@@ -1,13 +1,13 @@
 """Ablations go in, what each change of a recipe is worth in the end comes out, with intervals.
 
 A change is taken back from the winner and the rest is trained on several seeds; the loss, paired by training
-seed where the winner was confirmed on the same ones, is what the change is worth.
+seed where the winner was confirmed on the same ones, is what the change is worth. Intervals are each change's own,
+not corrected for their number.
 """
 
 from __future__ import annotations
 
 import statistics as averages
-from collections import defaultdict
 from dataclasses import dataclass
 
 from agent.codec import from_json
@@ -38,18 +38,23 @@ class Worth:
 
 
 def attribution(campaign: Campaign, study: Study) -> list[Worth]:
-    """The changes that were ablated against the study's winner, the most worth first."""
+    """The changes that were ablated against the study's winner, the most worth first.
+
+    Of one removal the last event counts: on more seeds it holds those before again.
+    """
     if not study.winner:
         return []
     number = study.winner.number
-    measured: dict[str, list[Measurement]] = defaultdict(list)
-    for event in study.events_named("ablated"):
-        if event["trial"] == number:
-            measured[event["change"]] += [from_json(Measurement, data) for data in event["measurements"]]
+    last = {(e["change"], e.get("removal")): e for e in study.events_named("ablated") if e["trial"] == number}
     whole = [*study.confirmed(number)]
     if study.winner.outcome:
         whole += study.winner.outcome.measurements
-    found = [_worth(campaign, study, change, without, whole) for change, without in measured.items()]
+    found = [
+        _worth(
+            campaign, study, change, [from_json(Measurement, data) for data in event["measurements"]], whole
+        )
+        for (change, _), event in last.items()
+    ]
     return sorted((worth for worth in found if worth), key=lambda worth: -worth.effect)
 
 

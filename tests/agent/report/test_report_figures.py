@@ -261,6 +261,20 @@ def test_attribution(path: Path, campaign: Campaign) -> None:
     assert [w.change for w in worths if w.needless] == ["edits losses.py"]
 
 
+def test_an_ablation_on_more_seeds_replaces_the_one_before(campaign: Campaign) -> None:
+    """The event on five seeds holds the two of the first again; another removal of that name is another change."""
+    study = campaign.studies[0]
+    [event] = [e for e in study.events if e["event"] == "ablated" and e["change"] == "edits losses.py"]
+    rest = tuple(e for e in study.events if e is not event)
+    few = {**event, "measurements": [m for m in event["measurements"] if m["seed"] in (100, 101)]}
+    both = replace(study, events=(*rest, few, event))
+    once = replace(study, events=(*rest, event))
+    assert attribution(campaign, both) == attribution(campaign, once)
+    other = {**few, "removal": "without0007-another"}
+    found = [w for w in attribution(campaign, replace(study, events=(*rest, event, other))) if w.needless]
+    assert sorted(worth.seeds for worth in found if worth.change == "edits losses.py") == [2, 5]
+
+
 def test_importance(path: Path, campaign: Campaign) -> None:
     found = importance(campaign)
     figure = importance_bars(found, THEME)
