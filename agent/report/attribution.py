@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.codec import from_json
 from agent.records import Measurement
 from agent.report.campaign import Campaign, Study
-from agent.report.statistics import bootstrap, student_interval
+from agent.report.statistics import student_interval
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Worth:
         return self.interval is not None and self.interval[0] > 0
 
     @property
-    def needless(self) -> bool:
-        """Its removal is not seen to hurt."""
+    def unproven(self) -> bool:
+        """Its removal is not shown to hurt; that it does nothing is not shown either."""
         return self.interval is not None and self.interval[0] <= 0
 
 
@@ -66,6 +66,5 @@ def _worth(
         return None
     pairs = [campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)]
     losses = [campaign.gain(a, b) for a, b in zip(*pairs, strict=True)]
-    # with two or three seeds a resample says little; Student's interval is wide, but right
-    interval = bootstrap(losses) or student_interval(losses)
-    return Worth(study.name, study.winner.number, change, averages.fmean(losses), interval, len(losses))
+    mean, interval = averages.fmean(losses), student_interval(losses)
+    return Worth(study.name, study.winner.number, change, mean, interval, len(losses))
