@@ -63,6 +63,7 @@ def compiled_for(runner: Runner, reference: Callable[[], str], vault: Path) -> C
         if not record.is_file():
             print("compiling the reference once, for all runs on this machine", file=sys.stderr)
             seconds = _fill(runner, commit, place)
+            print(f"that took {seconds:.0f} s, which are set-up and no trial's", file=sys.stderr)
             facts = {"sha256": digest(folder), "seconds": seconds, "holds_for": holds_for}
             unfinished = record.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(facts, indent=2))

@@ -14,9 +14,7 @@ import torch
 from torch import nn
 
 from eclip.config import ConfigError
-
-# torch's own limit is 8 shapes of one piece of code, after which it goes on uncompiled
-SHAPES = 64
+from eclip.data.batch import TOKEN_BUCKETS
 
 
 def compile_model(model: nn.Module, cache: str | None, gpu: bool) -> None:
@@ -34,9 +32,10 @@ def compile_model(model: nn.Module, cache: str | None, gpu: bool) -> None:
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """torch.compile for each transformer block of `model`, in place.
 
-    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens.
+    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens, with
+    gradients and without. torch's limit of 8 such variants would leave the later lengths uncompiled.
     """
-    torch._dynamo.config.recompile_limit = SHAPES
+    torch._dynamo.config.recompile_limit = 4 * len(TOKEN_BUCKETS)
     for block in transformer_blocks(model):
         block.compile(dynamic=False, backend=backend)
 

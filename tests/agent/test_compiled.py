@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,13 +16,14 @@ import pytest
 from agent.compiled import Compiled, CompiledError, compiled_for
 from agent.records import Budget
 from agent.runner import Run, Runner
-from agent.sandbox import Bubblewrap, Limits, Unsandboxed
+from agent.sandbox import Bubblewrap, Job, Limits, Mount, Unsandboxed
 from agent.study import seal
 from agent.workspace import Workspace
 from tests.agent.study import LIMITS
 from tests.agent.test_runner import LIAR
 from tests.fake_task.fixture import toy_repository, toy_task
 
+ROOT = Path(__file__).resolve().parents[2]
 MADE = "made of the code as it was committed"
 
 
@@ -199,3 +201,31 @@ def test_nothing_is_filled_that_nobody_asked_for_or_nobody_can_guard(bench: Benc
 def test_no_proposal_may_set_what_belongs_to_the_machine(bench: Bench) -> None:
     assert bench.runner.task.lock_on("kernels")
     assert bench.runner.task.lock_on("compile")
+
+
+def test_train_py_copies_what_it_may_not_write_to(tmp_path: Path) -> None:
+    """Inside the sandbox torch gets a copy of its own, which it may lock and add to."""
+    (tmp_path / "host" / "deep").mkdir(parents=True)
+    (tmp_path / "host" / "deep" / "kernel").write_text(MADE)
+    (tmp_path / "run").mkdir()
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        sys.path.insert(0, "/src")
+        from eclip.compilation import use_cache
+        use_cache(Path("/compiled"))
+        mine = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        (mine / "deep" / "more").touch()
+        print(mine, (mine / "deep" / "kernel").read_text())
+    """
+    job = Job(
+        command=[sys.executable, "-c", code],
+        run_dir=tmp_path / "run",
+        mounts=[Mount(tmp_path / "host", "/compiled"), Mount(ROOT / "src", "/src")],
+        environment={},
+        limits=Limits(wall_seconds=120, **LIMITS),
+        log_path=tmp_path / "log",
+    )
+    finished = Bubblewrap().run(job)
+    assert finished.log_tail.startswith("/tmp/compiled-"), finished
+    assert finished.log_tail.strip().endswith(MADE)
