@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.bench import Bench
-from agent.codec import to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
-from agent.ledger import LedgerError, StudyLedger
+from agent.ledger import LedgerError, StudyLedger, rows
 from agent.measured import same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
@@ -221,7 +220,7 @@ class Loop:
     def _end(self, trial: Trial, recipe: Trial) -> Trial:
         if trial.verdict and trial.verdict.decision == "kept":
             # the verdict is noted first: a kill between commit and finish must not lose it
-            self.ledger.note(trial.number, decided=to_json(replace(trial, commit="")))
+            self.ledger.note(trial.number, decided=rows.packed(replace(trial, commit="")))
             self._commit(trial, recipe)
             trial = replace(trial, commit=self.workspace.head())
         else:

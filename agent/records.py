@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,12 +73,13 @@ class Outcome:
 
     `reason` is one line a searcher can learn from; `log_tail` the end of the log (a traceback, say).
     `stopped_early` marks a trial that was ended after its first fold because it could not win.
+    `curve` holds the points of its runs one after the other; read from a ledger, it is unpacked when it is looked at.
     """
 
     status: Status
     score: float | None = None
     measurements: tuple[Measurement, ...] = ()
-    curve: tuple[Mapping[str, float], ...] = ()
+    curve: Sequence[Mapping[str, float]] = ()
     reason: str = ""
     log_tail: str = ""
     stopped_early: bool = False

@@ -20,7 +20,8 @@ from agent.distributions import contains, on_grid
 from agent.records import Proposal, Trial, Value, current_recipe
 from agent.searchers.base import Direction, Searcher, Space
 
-STEP = "@step"
+# the step that a proposal is, and those that ran beside it, among its params
+STEP, BESIDE = "@step", "@beside"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ class PlaybookSearcher(Searcher):
         values = {**self.space.defaults, **(recipe.overrides if recipe else {})}
         walked = [t for t in history if STEP in t.proposal.params and not t.interrupted]
         done = {trial.proposal.params[STEP]: trial for trial in walked}
-        for number in range(max(done, default=-1) + 1, len(self.steps)):
+        # a step passed over is nobody's, one that was interrupted is named by those that ran beside it
+        known = {number for trial in walked for number in trial.proposal.params.get(BESIDE, ())}
+        later = range(max(done, default=-1) + 1, len(self.steps))
+        for number in [*sorted(known - done.keys()), *later]:
             step = self.steps[number]
             changes = self._changes(step, values)
             if changes and not _kept(done.get(step.unless_kept)):
@@ -68,7 +72,7 @@ class PlaybookSearcher(Searcher):
                     category=step.category,
                     searcher=self.name,
                     route="playbook",
-                    params={STEP: number},
+                    params={STEP: number, BESIDE: [s for s, t in done.items() if t.outcome is None]},
                 )
         return None
 

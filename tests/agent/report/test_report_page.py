@@ -79,7 +79,7 @@ def test_a_campaigns_page_has_every_part() -> None:
         "Who beats whom",
         "What the winners are worth",
         "What each change of tpe-0's recipe is worth",
-        "Could be left out without being missed: loss.x",
+        "Not shown to be needed, nor to be needless: loss.x",
         "Time to the published levels",
         "How the recipe came to be",
         "Traceback",
