@@ -6,7 +6,6 @@ from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import math
 from dataclasses import asdict
-from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as L
@@ -67,7 +66,7 @@ class ECLIPModule(L.LightningModule):
         self.model = model
         self.objective, self.expert, self.optimizer, self.augment = objective, expert, optimizer, augment
         self.image_size, self.pixels = image_size, {"mean": pixel_mean, "std": pixel_std}
-        self._expert_probability = partial(expert_probability, **asdict(expert.probability))
+        self._probability = asdict(expert.probability)
         self.micro_batch, self.clock, self.seed, self.ranks = micro_batch, clock, seed, ranks
         self.average = EMA(model, ema_decay) if ema_decay else None
         self.wise_ft = wise_ft
@@ -140,7 +139,7 @@ class ECLIPModule(L.LightningModule):
     def _expert_step(self, coin: float, share: float) -> bool:
         """Whether the step's coin, in [0, 1), asks for an expert batch: one coin for all ranks, or they would wait
         for each other's gradients."""
-        return self.model.fusion is not None and coin < self._expert_probability(share)
+        return self.model.fusion is not None and coin < float(expert_probability(share, **self._probability))
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
         settings = self.optimizer

@@ -449,8 +449,9 @@ def test_kill_at_any_moment(repo):
     dirty(repo)
     before = user_state(repo)
     random_moment = random.Random(0)
-    kept = 0
-    for _ in range(20):
+    kept = rounds = 0
+    while rounds < 20 or (kept <= 5 and rounds < 200):  # a busy machine keeps less before it is killed
+        rounds += 1
         process = multiprocessing.get_context("fork").Process(target=keep_and_revert, args=(repo,))
         process.start()
         time.sleep(random_moment.uniform(0.0, 0.25))
