@@ -39,7 +39,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error_that_says_why(one_card,
         on_gpu(asked)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("driver too old")))
-    with pytest.raises(ConfigError, match="CUDA does not start on .*nvidia0: driver too old"):
+    with pytest.raises(ConfigError, match=r"CUDA does not start on .*nvidia0: driver too old"):
         on_gpu(asked)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert why_no_gpu() == "CUDA_VISIBLE_DEVICES= hides every GPU"
