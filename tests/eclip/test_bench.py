@@ -141,7 +141,7 @@ def test_a_grown_workload_repeats_its_prints_with_their_phrases(workload):
 
 
 def test_all_that_a_gpu_shows_is_measured_on_a_pretended_one(workload, monkeypatch):
-    """All of `make bench-gpu`, on a small model, but what torch.compile and a process of its own take a real one for."""
+    """All of `make bench-gpu`, on a small model, but for what torch.compile and a new process need a real one."""
     monkeypatch.setattr("bench.gpu.million", partial(gpu.million, some=60, width=16))
     monkeypatch.setattr("bench.evaluation.CANDIDATES", 90)
     monkeypatch.setattr("bench.suite.FLOP_STEPS", 1)
