@@ -6,8 +6,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
 
-import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from agent.ablation import Ablation, Effect, keep_rates
 from agent.campaign import studies_of
+from agent.interrupt import on_interrupt
 from agent.ledger import StudyLedger
 from agent.retraining import open_retraining
 from agent.sandbox import SandboxUnavailable
@@ -30,10 +31,11 @@ def main(config: DictConfig) -> None:
     """Takes every study's recipe apart and shows what its changes are worth."""
     settings = config.ablate
     try:
-        room = open_retraining(config, ROOT)
-        signal.signal(signal.SIGINT, lambda *_: room.stop.set())
-        ledgers = studies_of(config, open_ledger(config, ROOT))
-        found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
+        with ExitStack() as stack:
+            room = open_retraining(config, ROOT, stack)
+            on_interrupt(room.stop.set, "the run under way")
+            ledgers = studies_of(config, open_ledger(config, ROOT))
+            found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
     except (SandboxUnavailable, ValueError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

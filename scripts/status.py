@@ -24,9 +24,9 @@ from agent.codec import to_json
 from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.live import left, title
-from agent.progress import curve, lineage, used
+from agent.progress import curve, used
 from agent.recipe_file import how_to_run
-from agent.records import Trial
+from agent.records import Trial, lineage
 from agent.task import Task
 from agent.trial_table import clock, figure, plain, readable, reference_values, row_of, shown, table
 

@@ -8,16 +8,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get
 os.environ.setdefault("WANDB_SILENT", "true")  # it would print between the rows of the table
 
 import logging
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from agent.interrupt import on_interrupt
 from agent.live import LiveTable
 from agent.loop import Loop, StudyFailed
 from agent.observers import Observer, Observers
@@ -40,7 +39,7 @@ def main(config: DictConfig) -> None:
         with ExitStack() as stack:
             loop = open_study(config, ROOT, stack)
             loop.observers = Observers(watchers(config, loop))
-            stop_on_interrupt(loop)
+            on_interrupt(loop.stop.set, "the trial under way")
             print(
                 f"{loop.run()}; the same command resumes, python scripts/status.py study={loop.ledger.name} shows"
             )
@@ -63,18 +62,6 @@ def watchers(config: DictConfig, loop: Loop) -> list[Observer]:
         config_of = composed_config(loop.workspace.task)
         seen.append(WandbTracker(config.tracker.project, loop.folder, config_of))
     return seen
-
-
-def stop_on_interrupt(loop: Loop) -> None:
-    """Ctrl-C once: the trial under way is stopped, charged and noted. Twice: at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if loop.stop.is_set():
-            raise KeyboardInterrupt
-        print("\nstopping; the trial under way is charged for what it used (again: at once)", file=sys.stderr)
-        loop.stop.set()
-
-    signal.signal(signal.SIGINT, interrupt)
 
 
 if __name__ == "__main__":
