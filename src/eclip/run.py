@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from eclip.config import Settings
+from eclip.config import ConfigError, Settings
 from eclip.data.splits import FoldData
 from eclip.device_ranks import ranks_on
 from eclip.launch import joined
@@ -48,6 +48,9 @@ class Run:
         self.scores: dict[str, dict[str, float]] = {}
         self.seconds_left = settings.budget.seconds
         self._folds_left = 1 if settings.final or settings.data.fold is not None else len(settings.data.folds)
+        resume = settings.run.resume
+        if resume is not None and not Path(resume).is_dir():  # before minutes of drawing and packing
+            raise ConfigError(f"run.resume={resume}: no such run folder")
         self.processes = ExitStack()
         self.ranks = self.processes.enter_context(joined(settings.trainer, self._lose))
         self.loggers: list[Any] = []
