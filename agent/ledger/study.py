@@ -36,6 +36,7 @@ from agent.ledger.storage import SPEC, LedgerError
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict, current_recipe
 
 EVENT = "event:"
+MOST_CONFLICTS = 4  # that a refusal lists: another searcher differs in all its settings
 # events that evaluate what a search has found
 AFTERWARDS = ("confirmed", "test_read", "ablated")
 
@@ -266,7 +267,11 @@ class StudyLedger:
 
     def _require_same(self, expected: StudySpec) -> None:
         if conflicts := self.spec.conflicts(expected):
-            shown = "; ".join(f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items())
-            raise LedgerError(f"study {self.name!r} was begun otherwise: {shown}. Use another study name")
+            shown = [f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items()]
+            more = f"; and {len(shown) - MOST_CONFLICTS} more" if len(shown) > MOST_CONFLICTS else ""
+            raise LedgerError(
+                f"study {self.name!r} was begun otherwise: {'; '.join(shown[:MOST_CONFLICTS])}{more}. "
+                "Ask for it as it is, or begin another one with study=NAME"
+            )
         if self.spec.versions != expected.versions:
             self.log("versions changed", before=self.spec.versions, now=expected.versions)
