@@ -17,11 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import from_config
 from agent.asked import budget_of, seeds_of
+from agent.checkout import require_accepted, version
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudySpec
+from agent.ledger.spec import CHECKOUT
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
@@ -90,7 +92,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     runners = executor.runners(alone, stack)
     if task.preload:
         runners[0].sandbox.prepare(task.preload, runners[0].environment)
-    spec = spec_of(plain, task, space, budget, sandbox, llm)
+    spec = spec_of(plain, task, space, budget, sandbox, llm, runners)
     ledger = studies.study(plain["study"], create=spec)
     if not has_branch and ledger.trials():
         raise WorkspaceError(
@@ -100,6 +102,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
+    if (best := ledger.best()) is not None:
+        require_accepted(ledger, workspace.task, root, [{}, best.overrides])
     stop = threading.Event()
     desk = WorkDesk(
         ledger,
@@ -155,6 +159,7 @@ def spec_of(
     budget: Budget,
     sandbox: Sandbox,
     llm: Mapping[str, Any],
+    runners: Sequence[Runner],
 ) -> StudySpec:
     """What makes this study comparable with another one. `llm` is empty for searchers that call no model."""
     return StudySpec(
@@ -167,6 +172,7 @@ def spec_of(
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
         versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+        | {CHECKOUT: version(task.root), "workers": str(len(runners))}
         | ({"llm server": llm["base_url"] or "Anthropic's"} if llm else {}),
         price_table=llm.get("prices", {}),
         details={key: plain[key] for key in ("searcher", "space", "acceptance")}

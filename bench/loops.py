@@ -22,7 +22,7 @@ from torch import Tensor
 from bench.workload import Workload
 from eclip.config import Settings
 from eclip.data.datamodule import StepBatches
-from eclip.launch import on_gpu
+from eclip.gpu import on_gpu
 from eclip.lightning_module import ECLIPModule
 from eclip.training import build_module, half_precision, train_fold
 

@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
 
-import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -16,6 +16,7 @@ from rich.table import Table
 from agent.ablation import Ablation, Effect, keep_rates
 from agent.campaign import studies_of
 from agent.command import launch
+from agent.interrupt import on_interrupt
 from agent.ledger import StudyLedger
 from agent.retraining import open_retraining
 from agent.study import open_ledger
@@ -26,10 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(config: DictConfig) -> None:
     """Takes every study's recipe apart and shows what its changes are worth."""
     settings = config.ablate
-    room = open_retraining(config, ROOT)
-    signal.signal(signal.SIGINT, lambda *_: room.stop.set())
-    ledgers = studies_of(config, open_ledger(config, ROOT))
-    found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
+    with ExitStack() as stack:
+        room = open_retraining(config, ROOT, stack)
+        on_interrupt(room.stop.set, "the run under way")
+        ledgers = studies_of(config, open_ledger(config, ROOT))
+        found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
     for ledger in ledgers:
         show(ledger, found[ledger.name])
 

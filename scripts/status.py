@@ -24,9 +24,9 @@ from agent.codec import to_json
 from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.live import left, title
-from agent.progress import curve, lineage, used
+from agent.progress import curve, used
 from agent.recipe_file import how_to_run
-from agent.records import Trial
+from agent.records import Trial, lineage
 from agent.task import Task
 from agent.trial_table import clock, figure, plain, readable, reference_values, row_of, shown, table
 
@@ -119,10 +119,10 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     # a study's name holds its searcher and seed, as a rule: where there is no room, the state needs it more
     spared = ("searcher", "seed") if console.width < 100 else ()
-    if all(trial.proposal.dollars_known and not trial.charges.usd for s in studies for trial in s.trials()):
+    if not any(study.spent().usd or unknown_dollars(study) for study in studies):
         spared = (*spared, "usd")
-    shown_ = [name for name in COLUMNS if name not in spared]
-    for name in shown_:
+    columns = [name for name in COLUMNS if name not in spared]
+    for name in columns:
         words_ = name in ("study", "searcher", "state")
         grid.add_column(
             name, justify="left" if words_ else "right", no_wrap=name != "state", min_width=len(name)
@@ -130,7 +130,7 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
     for study in studies:
         spent, best, trials = study.spent(), study.best(), study.trials()
         start = next((t for t in trials if t.proposal.route == "reference" and score_of(t)), None)
-        dollars = f"{spent.usd:.2f}" if all(trial.proposal.dollars_known for trial in trials) else "?"
+        dollars = "?" if unknown_dollars(study) else f"{spent.usd:.2f}"
         cells = {
             "study": study.name,
             "searcher": study.spec.searcher,
@@ -143,8 +143,13 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
             "state": state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
         }
         style = "green" if cells["state"].startswith("running") else ""
-        grid.add_row(*(Text(readable(cells[name], console), style=style) for name in shown_))
+        grid.add_row(*(Text(readable(cells[name], console), style=style) for name in columns))
     console.print(grid if studies else "the ledger holds no study yet")
+
+
+def unknown_dollars(study: StudyLedger) -> bool:
+    """Whether a client has not said what its model cost."""
+    return not all(trial.proposal.dollars_known for trial in study.trials())
 
 
 def print_study(study: StudyLedger, console: Console) -> None:

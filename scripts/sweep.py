@@ -8,16 +8,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get
 os.environ.setdefault("WANDB_SILENT", "true")  # it would print between the rows of the table
 
 import logging
-import signal
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from omegaconf import DictConfig
 from rich.console import Console
 
 from agent.command import launch
+from agent.interrupt import on_interrupt
 from agent.live import LiveTable
 from agent.loop import Loop
 from agent.observers import Observer, Observers
@@ -36,7 +34,7 @@ def main(config: DictConfig) -> None:
     with ExitStack() as stack:
         loop = open_study(config, ROOT, stack)
         loop.observers = Observers(watchers(config, loop))
-        stop_on_interrupt(loop)
+        on_interrupt(loop.stop.set, "the trial under way")
         try:
             say_the_end(loop, loop.run())
         except SearcherStopped as error:
@@ -61,18 +59,6 @@ def watchers(config: DictConfig, loop: Loop) -> list[Observer]:
         config_of = composed_config(loop.workspace.task)
         seen.append(WandbTracker(config.tracker.project, loop.folder, config_of))
     return seen
-
-
-def stop_on_interrupt(loop: Loop) -> None:
-    """Ctrl-C once: the trial under way is stopped, charged and noted. Twice: at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if loop.stop.is_set():
-            raise KeyboardInterrupt
-        print("\nstopping; the trial under way is charged for what it used (again: at once)", file=sys.stderr)
-        loop.stop.set()
-
-    signal.signal(signal.SIGINT, interrupt)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from agent.claims import EMBEDDINGS_BYTES, ClaimError, open_run_dir
 from agent.executors.shipping import Parcel, cached, digest
-from agent.sandbox import Finished, Limits, Mount, Sandbox, SandboxUnavailable
+from agent.sandbox import Finished, Job, Mount, Sandbox, SandboxUnavailable
 
 # of a run directory, what the contract names; the host checks it as it checks any run's
 TAKEN = {
@@ -28,14 +28,15 @@ TAKEN = {
 
 @dataclass(frozen=True)
 class Errand:
-    """A call of Sandbox.run, to be made elsewhere. python: the sender's interpreter; lab: its lab's code."""
+    """A call of Sandbox.run, to be made elsewhere.
+
+    job: its folders are the sender's, and its mounts travel as parcels, each with its place inside. python: the
+    sender's interpreter; lab: its lab's code.
+    """
 
     sandbox: Sandbox
-    command: Sequence[str]
+    job: Job
     mounts: Sequence[tuple[Parcel, str]]
-    masked: Sequence[str]
-    environment: Mapping[str, str]
-    limits: Limits
     python: str
     lab: str
     cache: str
@@ -59,18 +60,16 @@ def carry_out(errand: Errand, get: Callable[[Any], Any], cards: Sequence[int]) -
     if refused := _refusal(errand):
         return Answer(node, refused=refused)
     store = Path(errand.cache).expanduser()
-    mounts = [Mount(cached(store, parcel, get), target) for parcel, target in errand.mounts]
+    mounts = tuple(Mount(cached(store, parcel, get), target) for parcel, target in errand.mounts)
     (store / "runs").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=store / "runs"))
     try:
         run_dir, log = folder / "run", folder / "log.txt"
         run_dir.mkdir()
-        words = [sys.executable if word == errand.python else word for word in errand.command]
+        words = [sys.executable if word == errand.python else word for word in errand.job.command]
+        job = replace(errand.job, command=words, run_dir=run_dir, log_path=log, mounts=mounts)
         began = time.monotonic()
-        finished = errand.sandbox.with_gpus(cards).run(
-            words, run_dir=run_dir, mounts=mounts, masked=errand.masked,
-            environment=errand.environment, limits=errand.limits, log_path=log,
-        )  # fmt: skip
+        finished = errand.sandbox.with_gpus(cards).run(job)
         return Answer(node, finished, time.monotonic() - began, _left(run_dir), log.read_bytes())
     except SandboxUnavailable as error:
         return Answer(node, refused=(error.cause, error.fix))

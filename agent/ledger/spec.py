@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from agent.records import Budget
 
+CHECKOUT = "checkout"  # in `versions`: the commit of the code that checks, seals and judges
+
 
 @dataclass(frozen=True)
 class StudySpec:
@@ -15,7 +17,8 @@ class StudySpec:
 
     `details` holds further JSON: model names, a hash of the program, whatever must not change.
     `training_seeds` are in order of use: the first for every trial, the others for its re-runs.
-    `versions` (packages, how many trials run side by side) may change between two sittings; all the rest may not.
+    `versions` (packages, the checkout's commit, how many trials run side by side) may change between two sittings;
+    all the rest may not.
     """
 
     searcher: str

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.sandbox.account import owned_by, payload_uid, require_open
 from agent.sandbox.arguments import HOME, View
-from agent.sandbox.base import Finished, Limits, Mount, Preload, SandboxUnavailable
+from agent.sandbox.base import Finished, Job, Limits, Preload, SandboxUnavailable
 from agent.sandbox.devices import Gpus, card_numbers, gpu_devices
 from agent.sandbox.forkserver import ForkServerFailed
 from agent.sandbox.interpreter import interpreter_folders, require_readable
@@ -67,14 +67,9 @@ class Bubblewrap:
         with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
             run_dir = Path(folder, "run")
             run_dir.mkdir()
-            finished = self.run(
-                [sys.executable, "-I", "-c", probe],
-                run_dir=run_dir,
-                mounts=(),
-                environment={},
-                limits=limits,
-                log_path=Path(folder, "log"),
-            )
+            command = [sys.executable, "-I", "-c", probe]
+            job = Job(command=command, run_dir=run_dir, limits=limits, log_path=Path(folder, "log"))
+            finished = self.run(job)
         if finished.returncode != 0:
             raise SandboxUnavailable(
                 f"{sys.executable} did not run inside as it must: {finished.log_tail.strip() or finished}",
@@ -91,50 +86,37 @@ class Bubblewrap:
         other._gpus, other._devices = list(numbers), gpu_devices(numbers)
         return other
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        run_dir: Path,
-        mounts: Sequence[Mount],
-        masked: Sequence[str] = (),
-        environment: Mapping[str, str],
-        limits: Limits,
-        log_path: Path,
-        stop: threading.Event | None = None,
-        preload: Preload | None = None,
-    ) -> Finished:
+    def run(self, job: Job, stop: threading.Event | None = None) -> Finished:
         """See Sandbox.run. Safe to call from several threads at once.
 
         Raises SandboxUnavailable when bubblewrap cannot start, ValueError for a mount that the payload could
         not read or a mask that would hide nothing. The folder's owner is restored afterwards.
         """
         uid = payload_uid()
-        require_open(mounts, run_dir, uid)
+        require_open(job.mounts, job.run_dir, uid)
         view = View(
-            uid, self._interpreter(), self._libraries, self._devices, mounts, masked, run_dir.absolute(),
-            _environment(command, environment), limits,
+            uid, self._interpreter(), self._libraries, self._devices, job.mounts, job.masked,
+            job.run_dir.absolute(), _environment(job.command, job.environment), job.limits,
         )  # fmt: skip
         try:
             with ExitStack() as stack:
-                log = stack.enter_context(closing(Log(log_path, limits.log_bytes)))
-                folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                log = stack.enter_context(closing(Log(job.log_path, job.limits.log_bytes)))
+                folder = os.open(job.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 stack.callback(os.close, folder)
-                stack.enter_context(owned_by(run_dir, uid))
+                stack.enter_context(owned_by(job.run_dir, uid))
                 cold = ""
-                if preload is not None and self._warmth is not None:
+                if job.preload is not None and self._warmth is not None:
                     try:
-                        server = self._warmth.server(command, preload, view.environment)
+                        server = self._warmth.server(job.command, job.preload, view.environment)
                         with start(view, None) as waiting:
-                            go = partial(waiting.go_by, server, command[1:])
-                            return _finish(
-                                waiting, go, Watch(waiting.processes, limits, folder), log, limits, stop
-                            )
+                            watch = Watch(waiting.processes, job.limits, folder)
+                            go = partial(waiting.go_by, server, job.command[1:])
+                            return _finish(waiting, go, watch, log, job.limits, stop)
                     except ForkServerFailed as error:
                         cold = str(error)
-                started = stack.enter_context(start(view, command))
-                watch = Watch(started.processes, limits, folder)
-                return replace(_finish(started, started.go, watch, log, limits, stop), cold=cold)
+                started = stack.enter_context(start(view, job.command))
+                watch = Watch(started.processes, job.limits, folder)
+                return replace(_finish(started, started.go, watch, log, job.limits, stop), cold=cold)
         except SandboxKilled:
             return Finished(None, None, 0.0, 0, "", started=False)
 

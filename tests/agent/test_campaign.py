@@ -19,7 +19,6 @@ from agent.campaign import CampaignError, ended, entries_of, open_from, studies_
 from agent.composition import composed_file
 from agent.git import Git
 from agent.ledger import Ledger
-from agent.retraining import reference_of
 from agent.searchers.base import Searcher, SearcherStopped
 from agent.space import Space
 from agent.task import Task
@@ -70,7 +69,7 @@ def test_studies_take_turns(finished):
 
 def test_the_reference_is_measured_once_and_charged_to_each(finished):
     folder = finished[0]
-    first, *others = [reference_of(ledger_of(folder, name)) for name in NAMES]
+    first, *others = [ledger_of(folder, name).reference() for name in NAMES]
     assert first.charges.seconds > 0
     for name, other in zip(NAMES[1:], others, strict=True):
         assert other.outcome == first.outcome
@@ -238,7 +237,7 @@ def test_kill_minus_nine_at_random_moments(tmp_path):
             if t.outcome.status != "interrupted" and t.proposal.route != "reference"
         ]
         assert len(counted) == 2
-        references.append(reference_of(ledger).outcome)
+        references.append(ledger.reference().outcome)
     assert references[0] == references[1] == references[2]
 
 

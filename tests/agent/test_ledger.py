@@ -187,6 +187,11 @@ def test_a_study_is_resumed_only_as_it_was_begun(sqlite_url: str) -> None:
     ledger.study("first", create=SPEC)
     with pytest.raises(LedgerError, match=r"searcher_seed is 3, asked for 4.*Use another study name"):
         ledger.study("first", create=replace(SPEC, searcher_seed=4))
+    ledger.study("of one commit", create=replace(SPEC, versions={"checkout": "12ab"}))
+    with pytest.raises(
+        LedgerError, match=r"begun otherwise \(by the code of commit 12ab; this is 34cd\): sear"
+    ):
+        ledger.study("of one commit", create=replace(SPEC, searcher_seed=4, versions={"checkout": "34cd"}))
     resumed = ledger.study("first", create=replace(SPEC, versions={"optuna": "5.0.1"}))
     [event] = resumed.events()
     assert event["event"] == "versions changed"

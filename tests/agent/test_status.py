@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.progress import lineage
-from agent.records import Proposal
+from agent.records import Proposal, lineage
 from scripts import dashboard, status
 from tests.agent.scripted import ScriptedStudy, edit
 
