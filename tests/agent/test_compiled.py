@@ -18,6 +18,7 @@ from agent.records import Budget
 from agent.runner import Run, Runner
 from agent.sandbox import Bubblewrap, Job, Limits, Mount, Unsandboxed
 from agent.study import seal
+from agent.task import Compiled as CompiledCode
 from agent.workspace import Workspace
 from tests.agent.study import LIMITS
 from tests.agent.test_runner import LIAR
@@ -87,6 +88,7 @@ def kernels(compiled: Compiled | None) -> dict[str, str]:
 
 def test_the_reference_fills_it_once_and_its_hash_is_kept(bench: Bench) -> None:
     first, second = bench.compiled(), bench.compiled()
+    assert first is not None
     assert kernels(first) == {"deep/kernel": MADE}
     assert first == second
     assert first.facts["seconds"] > 0
@@ -186,7 +188,8 @@ def test_a_reference_that_does_not_run_is_an_error_with_its_reason(bench: Bench)
 
 def test_a_reference_that_compiles_nothing_is_an_error(bench: Bench) -> None:
     # a key that the toy's program ignores
-    task = replace(bench.runner.task, compiled=replace(bench.runner.task.compiled, key="fault.kind"))
+    compiled = CompiledCode(when="compile=True", key="fault.kind", fill=("optimizer.steps=10",))
+    task = replace(bench.runner.task, compiled=compiled)
     with pytest.raises(CompiledError, match="left nothing in "):
         bench.compiled(task=task)
 
