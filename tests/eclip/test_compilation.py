@@ -86,7 +86,11 @@ def test_without_python_headers_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_compilation_is_not_charged_to_the_budget() -> None:
+    def compiled(function) -> None:
+        torch.compile(function, backend="aot_eager")(torch.ones(7, requires_grad=True))
+
+    compiled(lambda x: x.sin().sum())  # imports what compiling needs
     wall, counted = time.perf_counter(), time_without_compilation()
-    torch.compile(lambda x: (x.sin() + x.cos()).sum(), backend="aot_eager")(torch.ones(7, requires_grad=True))
+    compiled(lambda x: (x.sin() + x.cos()).sum())
     wall, counted = time.perf_counter() - wall, time_without_compilation() - counted
     assert 0 <= counted < 0.5 * wall
