@@ -261,4 +261,12 @@ def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_
     git = Git(tmp_path / "repository" / ".git")
     kept = [trial for trial in ledger.trials() if trial.verdict.decision == "kept"]
     assert len(git("log", "--format=%s", "main..lab/toy").splitlines()) == len(kept)
+    # what completed, whenever that was written, has its whole curve
+    for trial in ledger.trials():
+        if trial.outcome.status == "completed":
+            folds = {item.fold for item in trial.outcome.measurements}
+            assert {point["fold"] for point in trial.outcome.curve} == folds
+            assert len(trial.outcome.curve) == len(trial.outcome.measurements) * len(
+                {point["step"] for point in trial.outcome.curve}
+            )
     assert Bubblewrap.name in ledger.spec.sandbox
