@@ -149,6 +149,11 @@ class Trial:
     charges: Charges = Charges()
     commit: str = ""
 
+    @property
+    def interrupted(self) -> bool:
+        """Ended by the machine, not by what it tried: it says nothing, and its proposal is asked for again."""
+        return self.outcome is not None and self.outcome.status == "interrupted"
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -181,3 +186,17 @@ def current_recipe(trials: Iterable[Trial]) -> Trial | None:
     if tips:
         return tips[-1]
     return references[0] if references else None
+
+
+def lineage(recipe: Trial | None, trials: Iterable[Trial]) -> list[Trial]:
+    """The kept trials that led to `recipe`, the reference first: each was laid over the one before.
+
+    Of trials that ran side by side, a later one may come before an earlier one.
+    """
+    known = {trial.number: trial for trial in trials}
+    steps: list[Trial] = []
+    while recipe is not None and recipe not in steps:
+        steps.append(recipe)
+        before = recipe.verdict.compared_with if recipe.verdict else None
+        recipe = None if before is None else known.get(before)
+    return steps[::-1]

@@ -64,7 +64,7 @@ class Study:
     @cached_property
     def proposals(self) -> tuple[Trial, ...]:
         """Ended trials that count against the budget: neither the reference nor interrupted."""
-        ended = (t for t in self.trials if t.outcome and t.outcome.status != "interrupted")
+        ended = (t for t in self.trials if t.outcome and not t.interrupted)
         return tuple(t for t in ended if t.proposal.route != "reference")
 
     @cached_property
@@ -74,7 +74,7 @@ class Study:
         if life and life[-1] == "ended" and self.reference:
             return "ended"
         first = [t for t in self.trials if t.proposal.route == "reference" and t.outcome]
-        broken = [t for t in first if t.outcome and t.outcome.status != "interrupted"]
+        broken = [t for t in first if not t.interrupted]
         return "failed" if broken and not self.reference else "running"
 
     @cached_property
