@@ -15,7 +15,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from agent.acceptance import from_config
+from agent.acceptance import Acceptance, from_config
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
@@ -54,6 +54,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     executor: Executor = instantiate(config.executor)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
+    require_seeds(plain["training_seeds"], acceptance)
     runs = root / plain["runs"]
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
@@ -125,6 +126,15 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         runners=runners,
         desk=desk if "desk" in wanted else None,
     )
+
+
+def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
+    """Raises ValueError where the rule may ask for more training seeds than there are."""
+    if len(set(seeds)) < len(seeds) or len(seeds) < acceptance.most_seeds:
+        raise ValueError(
+            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds} different ones, as many as "
+            "the rule runs the reference on (acceptance.floor_seeds) or a trial with its re-runs (max_reruns + 1)"
+        )
 
 
 def require_one_copy(task: Task, folders: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_a_study_without_a_sandbox_is_marked(opened):
         ("budget=cpu", "budget"),
         ("seed=1", "searcher_seed"),
         ("searcher_name=tpe", "searcher"),
-        ("training_seeds=[0,1]", "training_seeds"),
+        ("training_seeds=[0,1,2]", "training_seeds"),
         ("acceptance=greedy", "acceptance"),
         ("sandbox=bubblewrap", "sandbox"),
         ("task.base.experiment=none", "details"),
@@ -126,6 +127,17 @@ def test_resuming_under_other_terms_is_refused(opened, override, field):
     with pytest.raises(LedgerError, match=rf"blue.*{field}"):
         opened.open(override)
     opened.open()  # the study is as it was, and nobody holds it
+
+
+@pytest.mark.parametrize(("seeds", "said"), [("[0,1]", "3 different ones"), ("[0,1,2,1]", "different ones")])
+def test_training_seeds_must_do_for_every_re_run(opened, seeds, said):
+    """With fewer, an undecided candidate would be reverted where the rule says that its limit decides."""
+    before = opened.studies()
+    with pytest.raises(
+        ValueError, match=re.escape(f"training_seeds={seeds.replace(',', ', ')}") + f".*{said}"
+    ):
+        opened.open(f"training_seeds={seeds}", "study=other")
+    assert opened.studies() == before
 
 
 def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):
