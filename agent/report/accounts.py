@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.records import Status, Trial
-from agent.report.best_so_far import Axis, area, steps
+from agent.report.best_so_far import Axis, area, relative, steps
 from agent.report.campaign import Campaign, Study
 from agent.report.comparison import Final, finals
 
@@ -84,6 +84,10 @@ def marks(study: Study) -> tuple[str, ...]:
         found.append("not ended")
     if study.state == "failed":
         found.append("the reference did not run")
+    if study.reference and not len(relative(study, "trials")[0]):
+        found.append(
+            "the reference's score is not above 0, so it stands in no picture that shows shares of that"
+        )
     if study.spec.sandbox == "none":
         found.append("no sandbox: the searcher's code could reach the host")
     if interrupted := sum(

@@ -319,4 +319,4 @@ def test_what_a_campaign_says_of_its_tracker_holds_for_its_report():
     told = script.told(composed_file(CONFIGS, "demo", words), "runs/demo")
     report = composed_file(CONFIGS, "report", told)
     assert (report.tracker.name, report.tracker.project) == ("none", "mine")
-    assert list(report.studies)[0] == "demo-random-0"
+    assert report.studies[0] == "demo-random-0"
