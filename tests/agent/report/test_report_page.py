@@ -206,6 +206,18 @@ def test_a_reference_that_has_no_shares_ends_no_report(reference: float, tmp_pat
     assert summary(linear)
 
 
+def test_a_test_score_of_another_trial_is_not_the_winners() -> None:
+    """An external study that was concluded and confirmed may go on, and keep more."""
+    [study] = made(1, 9, tpe=Kind()).studies
+    assert study.winner is not None
+    for number, shown in ((study.winner.number, True), (study.winner.number - 1, False)):
+        read_by = {"event": "test_read", "time": 2e5, "trial": number, "metrics": {"mean_rank": 33.125}}
+        campaign = Campaign((replace(study, events=(*study.events, {**read_by, "again": False})),))
+        text = read(page(campaign, "now")).text
+        assert ("33.12" in text) is shown
+        assert (f"the test set was read by trial {number}, which is not the winner" in text) is not shown
+
+
 def test_same_trials_by_different_seeds_are_named() -> None:
     campaign = made(1, playbook=Kind())
     twin = replace(campaign.studies[0], name="playbook-1")
