@@ -42,6 +42,7 @@ Not covered:
 from agent.sandbox.base import (
     RUN_DIR,
     Finished,
+    Job,
     KilledBy,
     Limits,
     Mount,
@@ -55,6 +56,6 @@ from agent.sandbox.none import Unsandboxed
 from agent.sandbox.text import clean_text
 
 __all__ = [
-    "RUN_DIR", "Bubblewrap", "Finished", "KilledBy", "Limits", "Mount", "Preload", "Sandbox", "SandboxUnavailable",
-    "Unsandboxed", "clean_text", "gpu_devices",
+    "RUN_DIR", "Bubblewrap", "Finished", "Job", "KilledBy", "Limits", "Mount", "Preload", "Sandbox",
+    "SandboxUnavailable", "Unsandboxed", "clean_text", "gpu_devices",
 ]  # fmt: skip

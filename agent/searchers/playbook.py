@@ -56,7 +56,7 @@ class PlaybookSearcher(Searcher):
         """The next step that changes something, on top of the recipe; None at the end of the list."""
         recipe = current_recipe(history)
         values = {**self.space.defaults, **(recipe.overrides if recipe else {})}
-        walked = [t for t in history if STEP in t.proposal.params and not _interrupted(t)]
+        walked = [t for t in history if STEP in t.proposal.params and not t.interrupted]
         done = {trial.proposal.params[STEP]: trial for trial in walked}
         # a step passed over is nobody's, one that was interrupted is named by those that ran beside it
         known = {number for trial in walked for number in trial.proposal.params.get(BESIDE, ())}
@@ -149,10 +149,6 @@ def _check(space: Space, step: Step, where: str) -> None:
                 raise ValueError(f"{where}: {key} times {change.factor}; a factor is a number above 0")
         elif not contains(distribution, on_grid(distribution, change)):
             raise ValueError(f"{where}: {key}={change!r} is outside {distribution}")
-
-
-def _interrupted(trial: Trial) -> bool:
-    return trial.outcome is not None and trial.outcome.status == "interrupted"
 
 
 def _kept(trial: Trial | None) -> bool:

@@ -178,7 +178,7 @@ def test_honest_marks() -> None:
         "tpe-0: no sandbox: the searcher's code could reach the host.",
         "tpe-0: 1 trial interrupted.",
         "tpe-0: test set read 2 times; the first reading is shown.",
-        "tpe-0: software changed during the study.",
+        "tpe-0: software or workers changed during the study.",
         "The studies differ in sandbox.",
         "No verdict yet: 1 study has not ended.",
     ):
