@@ -15,8 +15,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from agent.acceptance import from_config
-from agent.asked import budget_of, seeds_of
+from agent.acceptance import Acceptance, from_config
+from agent.asked import AskedError, budget_of, seeds_of
 from agent.checkout import require_accepted, version
 from agent.composition import composed
 from agent.executors.base import Executor
@@ -58,6 +58,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     stack.callback(sandbox.close)
     executor: Executor = instantiate(config.executor)
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
+    require_seeds(seeds, acceptance)
     runs = root / plain["runs"]
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
@@ -131,6 +132,15 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         runners=runners,
         desk=desk if "desk" in wanted else None,
     )
+
+
+def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
+    """Raises AskedError where the rule may ask for more training seeds than there are."""
+    if len(seeds) < acceptance.most_seeds:
+        raise AskedError(
+            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds}, as many as the rule runs the "
+            "reference on (acceptance.floor_seeds) or a trial with its re-runs (max_reruns + 1)"
+        )
 
 
 def require_one_copy(task: Task, folders: Sequence[str]) -> None:

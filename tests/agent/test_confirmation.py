@@ -157,6 +157,16 @@ def test_a_second_read_is_refused_unless_asked_for_and_marked(done):
     assert first["metrics"] == second["metrics"]
 
 
+def test_a_twin_shares_its_winners_test_scores_and_no_earlier_ones(tmp_path):
+    """The first study had its test set read, went on, and has the winner of the second by now."""
+    ledgers = studies(tmp_path, first=[GOOD], second=[GOOD])
+    ledgers[0].log("test_read", trial=0, metrics={"mean_rank": 1.5}, again=False)
+    Confirmation(toy_room(tmp_path), ledgers, SEEDS, [1], say=str).read_test()
+    [read] = events(ledgers[1], "test_read")
+    assert read["metrics"]["mean_rank"] != 1.5
+    assert "measured_in" not in read
+
+
 def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
     [ledger] = studies(tmp_path, s=[GOOD])
     sittings, said = 0, []

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from agent.acceptance import from_config
+from agent.asked import AskedError
 from agent.checkout import CheckoutChanged, version
 from agent.git import Git
 from agent.ledger import Ledger, LedgerError
@@ -120,7 +121,7 @@ def test_a_study_without_a_sandbox_is_marked(opened):
         ("budget=cpu", "budget"),
         ("seed=1", "searcher_seed"),
         ("searcher_name=tpe", "searcher"),
-        ("training_seeds=[0,1]", "training_seeds"),
+        ("training_seeds=[0,1,2]", "training_seeds"),
         ("acceptance=greedy", "acceptance"),
         ("sandbox=bubblewrap", "sandbox"),
         ("task.base.experiment=none", "details"),
@@ -130,6 +131,14 @@ def test_resuming_under_other_terms_is_refused(opened, override, field):
     with pytest.raises(LedgerError, match=rf"blue.*{field}"):
         opened.open(override)
     opened.open()  # the study is as it was, and nobody holds it
+
+
+def test_training_seeds_must_do_for_every_re_run(opened):
+    """With fewer, an undecided candidate would be reverted where the rule says that its limit decides."""
+    before = opened.studies()
+    with pytest.raises(AskedError, match=r"training_seeds=\[0, 1\]: expected at least 3"):
+        opened.open("training_seeds=[0,1]", "study=other")
+    assert opened.studies() == before
 
 
 def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):

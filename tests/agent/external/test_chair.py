@@ -99,12 +99,12 @@ def test_thinking_is_the_time_between_answer_and_call_and_absence_is_not(chair: 
     chair.heard(client())
     clock.now += 5  # the tool is at work
     chair.answered(client())
-    clock.now += AWAY_SECONDS + 1
+    clock.now += AWAY_SECONDS + 50  # who thinks longer does not think for less
     chair.heard(client())
     chair.answered(client())
     clock.now += 7
     held = chair.heard(client())
-    assert (held.thinking, held.away) == (27.0, AWAY_SECONDS + 1)
+    assert (held.thinking, held.away) == (27.0 + AWAY_SECONDS, 50.0)
     chair.settle()
     held = chair.heard(client())
     assert (held.thinking, held.away) == (0.0, 0.0)
