@@ -199,6 +199,9 @@ def ended(ledger: StudyLedger) -> bool:
 
 def entries_of(config: DictConfig) -> list[Entry]:
     """The studies that the settings name: for each seed, each searcher. Raises CampaignError."""
+    for key in ("searchers", "seeds"):
+        if not isinstance(config[key], Sequence) or isinstance(config[key], str):
+            raise CampaignError(f"{key}={config[key]}: expected a list, {key}=[{config[key]}]")
     searchers, seeds = list(config.searchers), list(config.seeds)
     variants: Mapping[str, Sequence[str]] = config.variants or {}
     if config.order not in get_args(Order):

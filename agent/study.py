@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import from_config
+from agent.asked import budget_of, seeds_of
 from agent.checkout import require_accepted, version
 from agent.composition import composed
 from agent.executors.base import Executor
@@ -29,6 +30,7 @@ from agent.records import Budget
 from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox
+from agent.searchers.base import Searcher
 from agent.space import Space
 from agent.task import Task, TaskError
 from agent.workdesk import WorkDesk
@@ -41,10 +43,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
-    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError; of the
-    LLM searchers also SettingsError, ProgramError, LLMRefused.
+    and errors that say what to change: AskedError, TaskError, SpaceError, LedgerError, WorkspaceError,
+    ConfigError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    budget, (seed, seeds) = budget_of(plain["budget"]), seeds_of(plain["seed"], plain["training_seeds"])
     task = Task.from_mapping(plain["task"], root, where="task")
     for role in ("check", "seal", "judge"):
         task.function(role)  # not there: better known now than after the first training
@@ -54,7 +57,6 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     sandbox.check()
     stack.callback(sandbox.close)
     executor: Executor = instantiate(config.executor)
-    budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     runs = root / plain["runs"]
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
@@ -65,6 +67,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         from agent.researcher.readiness import require_ready
 
         require_ready(llm, plain["searcher"]["program"])
+    offered: dict[str, Any] = {"space": space, "seed": seed, "direction": task.direction, "llm": plain["llm"]}
+    made: Searcher | None = None
+    if "desk" not in wanted:
+        # before the ledger knows the study, which keeps its settings: a wrong one would keep its name, too
+        made = make(**{name: value for name, value in offered.items() if name in wanted})
     studies = open_ledger(config, root)
     known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
     if has_branch and not known:
@@ -98,7 +105,6 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     if (best := ledger.best()) is not None:
         require_accepted(ledger, workspace.task, root, [{}, best.overrides])
     stop = threading.Event()
-    seeds = plain["training_seeds"]
     desk = WorkDesk(
         ledger,
         workspace,
@@ -109,16 +115,12 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         seeds[0],
         stop=stop,
     )
-    offered = {
-        "space": space,
-        "seed": plain["seed"],
-        "direction": task.direction,
-        "desk": desk,
-        "llm": plain["llm"],
-    }
+    if made is None:
+        offered["desk"] = desk
+        made = make(**{name: value for name, value in offered.items() if name in wanted})
     return Loop(
         ledger=ledger,
-        searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
+        searcher=made,
         space=space,
         experiment=Experiment(runners[0], acceptance, seeds, stop),
         workspace=workspace,

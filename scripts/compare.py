@@ -9,35 +9,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get
 import sys
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
 from agent.campaign import Campaign, entries_of, open_from
 from agent.campaign_view import CampaignView
+from agent.command import launch
 from agent.interrupt import on_interrupt
-from agent.loop import StudyFailed
-from agent.sandbox import SandboxUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
 def main(config: DictConfig) -> None:
     """Runs, or resumes, every study of the campaign."""
     job = HydraConfig.get()
-    try:
-        entries = entries_of(config)
-        budget = str(job.runtime.choices["budget"])
-        opened = open_from(ROOT, str(job.job.config_name), list(job.overrides.task), budget)
-        with CampaignView(Console(stderr=True), entries) as view:
-            campaign = Campaign(entries, opened, view, config.order, config.share_reference)
-            on_interrupt(campaign.request_stop, "the trial under way")
-            reasons = campaign.run()
-    except (SandboxUnavailable, StudyFailed, ValueError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    entries = entries_of(config)
+    budget = str(job.runtime.choices["budget"])
+    opened = open_from(ROOT, str(job.job.config_name), list(job.overrides.task), budget)
+    with CampaignView(Console(stderr=True), entries) as view:
+        campaign = Campaign(entries, opened, view, config.order, config.share_reference)
+        on_interrupt(campaign.request_stop, "the trial under way")
+        reasons = campaign.run()
     unfinished = {name: reason for name, reason in reasons.items() if "stopped" in reason}
     if unfinished:
         print(f"not ended: {', '.join(unfinished)}; the same command goes on from here", file=sys.stderr)
@@ -45,4 +38,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main, "compare")

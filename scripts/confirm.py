@@ -6,36 +6,29 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from agent.campaign import studies_of
+from agent.command import launch
 from agent.confirmation import Confirmation
 from agent.interrupt import on_interrupt
 from agent.report import load
 from agent.report.comparison import to_confirm
 from agent.retraining import Retraining, open_retraining
-from agent.sandbox import SandboxUnavailable
 from agent.study import open_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="confirm")
 def main(config: DictConfig) -> None:
     """Confirms every study named; then each winner reads the test set once."""
-    try:
-        with ExitStack() as stack:
-            room = open_retraining(config, ROOT, stack)
-            on_interrupt(room.stop.set, "the run under way")
-            confirm(room, config)
-    except (SandboxUnavailable, ValueError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    with ExitStack() as stack:
+        room = open_retraining(config, ROOT, stack)
+        on_interrupt(room.stop.set, "the run under way")
+        confirm(room, config)
 
 
 def confirm(room: Retraining, config: DictConfig) -> None:
@@ -51,4 +44,4 @@ def confirm(room: Retraining, config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main, "confirm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from agent.records import Budget
@@ -35,12 +35,18 @@ class StudySpec:
 
     def conflicts(self, other: StudySpec) -> dict[str, tuple[Any, Any]]:
         """Where two specs differ, versions apart: details.llm.model -> (mine, the other's)."""
-        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        pairs = [
+            (f.name, _plain(getattr(self, f.name)), _plain(getattr(other, f.name))) for f in fields(self)
+        ]
         found: dict[str, tuple[Any, Any]] = {}
         for name, mine, others in pairs:
             if name != "versions":
                 found |= dict(_differences(name, mine, others))
         return found
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Budget) else value
 
 
 def _differences(name: str, mine: Any, others: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -46,6 +46,7 @@ from agent.records import (
 )
 
 EVENT = "event:"
+MOST_CONFLICTS = 4  # that a refusal lists: another searcher differs in all its settings
 # events that evaluate what a search has found
 AFTERWARDS = ("confirmed", "test_read", "ablated")
 
@@ -289,11 +290,15 @@ class StudyLedger:
 
     def _require_same(self, expected: StudySpec) -> None:
         if conflicts := self.spec.conflicts(expected):
-            shown = "; ".join(f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items())
+            shown = [f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items()]
+            more = f"; and {len(shown) - MOST_CONFLICTS} more" if len(shown) > MOST_CONFLICTS else ""
             then, now = (spec.versions.get(CHECKOUT) for spec in (self.spec, expected))
             code = f" (by the code of commit {then}; this is {now})" if then and then != now else ""
             raise LedgerError(
-                f"study {self.name!r} was begun otherwise{code}: {shown}. Use another study name"
+                f"study {self.name!r} was begun otherwise{code}: {'; '.join(shown[:MOST_CONFLICTS])}{more}. "
+                "Ask for it as it is, or begin another one with study=NAME"
             )
-        if self.spec.versions != expected.versions:
-            self.log("versions changed", before=self.spec.versions, now=expected.versions)
+        changes = [event["now"] for event in self.events() if event["event"] == "versions changed"]
+        before = changes[-1] if changes else dict(self.spec.versions)
+        if before != dict(expected.versions):
+            self.log("versions changed", before=before, now=expected.versions)

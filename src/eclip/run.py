@@ -49,6 +49,9 @@ class Run:
         self.scores: dict[str, dict[str, float]] = {}
         self.seconds_left = settings.budget.seconds
         self._folds_left = 1 if settings.final or settings.data.fold is not None else len(settings.data.folds)
+        resume = settings.run.resume
+        if resume is not None and not Path(resume).is_dir():  # before minutes of drawing and packing
+            raise ConfigError(f"run.resume={resume}: no such run folder")
         if idle := idle_card(settings.trainer):
             _refuse_or_warn(settings, idle)
         self.processes = ExitStack()
