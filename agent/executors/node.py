@@ -25,6 +25,8 @@ TAKEN = {
     "train.log": 2**24,
 }
 
+_passed: set[tuple[type[Sandbox], tuple[int, ...]]] = set()
+
 
 @dataclass(frozen=True)
 class Errand:
@@ -57,7 +59,7 @@ class Answer:
 def carry_out(errand: Errand, get: Callable[[Any], Any], cards: Sequence[int]) -> Answer:
     """Makes the run on this machine, on these of its GPUs. Raises ShippingError."""
     node = socket.gethostname()
-    if refused := _refusal(errand):
+    if refused := _refusal(errand, cards):
         return Answer(node, refused=refused)
     store = Path(errand.cache).expanduser()
     mounts = tuple(Mount(cached(store, parcel, get), target) for parcel, target in errand.mounts)
@@ -77,21 +79,22 @@ def carry_out(errand: Errand, get: Callable[[Any], Any], cards: Sequence[int]) -
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refusal(errand: Errand) -> tuple[str, str] | None:
+def _refusal(errand: Errand, cards: Sequence[int]) -> tuple[str, str] | None:
     """Why nothing of the sender's may run here: another lab, or no sandbox."""
     if lab_code() != errand.lab:
         return "it has another version of the lab", "install the same commit there: pip install -e '.[ray]'"
     try:
-        _checked(type(errand.sandbox), errand.sandbox.name)
+        _check(errand.sandbox, tuple(cards))
     except SandboxUnavailable as error:
         return error.cause, error.fix
     return None
 
 
-@cache
-def _checked(kind: type[Sandbox], name: str) -> None:
-    """Once a process: what may run here does not change while it does."""
-    kind().check()
+def _check(sandbox: Sandbox, cards: tuple[int, ...]) -> None:
+    """Once a process and choice of GPUs: what may run here does not change while it does."""
+    if (type(sandbox), cards) not in _passed:
+        sandbox.with_gpus(cards).check()
+        _passed.add((type(sandbox), cards))
 
 
 @cache

@@ -298,5 +298,7 @@ class StudyLedger:
                 f"study {self.name!r} was begun otherwise{code}: {'; '.join(shown[:MOST_CONFLICTS])}{more}. "
                 "Ask for it as it is, or begin another one with study=NAME"
             )
-        if self.spec.versions != expected.versions:
-            self.log("versions changed", before=self.spec.versions, now=expected.versions)
+        changes = [event["now"] for event in self.events() if event["event"] == "versions changed"]
+        before = changes[-1] if changes else dict(self.spec.versions)
+        if before != dict(expected.versions):
+            self.log("versions changed", before=before, now=expected.versions)

@@ -23,7 +23,16 @@ from agent.sandbox.supervise import Supervisor
 from agent.sandbox.watch import Watch
 
 _MARK = "SANDBOX_NONE_RUN"
-_KEPT = ("PATH", "HOME", "LANG", "USER", "TMPDIR")
+_KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "USER",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+)
 
 
 class Unsandboxed:
@@ -47,7 +56,11 @@ class Unsandboxed:
     def with_gpus(self, numbers: Sequence[int]) -> Unsandboxed:
         """See Sandbox.with_gpus; a request to CUDA here, as nothing is enforced."""
         other = Unsandboxed()
-        other._chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}
+        # the devices' numbers follow the bus, CUDA's own order the cards' speed
+        other._chosen = {
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers)),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
         return other
 
     def check(self) -> None:

@@ -309,3 +309,30 @@ def test_the_table_on_a_terminal_shows_every_study(finished):
     shown = text.getvalue()
     assert shown.count("2/2") == 3
     assert "6 of 6 trials" in shown
+
+
+STEP = """
+import sys, time
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1.0)  # what is under way is stopped, charged and noted
+    print("in order", flush=True)
+    sys.exit(3)
+"""
+
+
+def test_an_interrupt_leaves_the_script_under_way_its_time(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "one.py").write_text(STEP)
+    program = f"import pathlib; from scripts import campaign; campaign.ROOT = pathlib.Path({str(tmp_path)!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program}; campaign.step('A step.', 'one', [])"],
+        cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.communicate(timeout=30)[0] == "in order\n"
+    assert process.returncode == 3

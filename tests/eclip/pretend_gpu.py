@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 GPU = torch.device("cuda", 0)
-NAME = "Pretended GPU"
+NAME = "NVIDIA H100, pretended"
 # what a real one would make the host wait for, or copy from memory that only a waiting copy may read
 LOOKS = {
     "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__repr__", "__contains__", "equal",
@@ -25,6 +25,7 @@ LOOKS = {
 # host and device may meet in these
 MOVES = {"to", "copy_", "type_as", "__setitem__", "__getitem__", "index", "set_", "__set__", "_foreach_copy_",
          "_has_compatible_shallow_copy_type"}  # fmt: skip
+NOTHING = ("_lazy_init", "set_device", "synchronize", "empty_cache", "manual_seed", "reset_peak_memory_stats")
 own_generator, own_autocast, own_device_type = torch.Generator, torch.autocast, torch.device
 own_grouping = torch._C._group_tensors_by_device_and_dtype
 
@@ -227,8 +228,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "is_available": True, "device_count": 1, "current_device": 0, "get_device_capability": (9, 0),
         "get_device_name": NAME, "mem_get_info": (80 * 2**30, 80 * 2**30), "memory_allocated": 0,
         "memory_reserved": 0, "max_memory_allocated": 2**30, "is_initialized": True,
-        **dict.fromkeys(("_lazy_init", "set_device", "synchronize", "empty_cache", "manual_seed", "manual_seed_all"
-                         "reset_peak_memory_stats")),
+        **dict.fromkeys(NOTHING),
     }  # fmt: skip
     before = torch.__future__.get_swap_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch:
