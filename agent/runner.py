@@ -18,7 +18,7 @@ from agent.records import Budget, Measurement, Status
 from agent.sandbox import RUN_DIR, Finished, Job, Limits, Mount, Sandbox, clean_text
 from agent.task import Task, TaskError
 
-CODE, DATA = "/code", "/data"
+CODE, DATA, COMPILED = "/code", "/data", "/compiled"
 # 200 points of ten numbers are 55 kB; a proposal may add losses, and its points, to the curve
 RESULT_BYTES = 262_144
 RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
@@ -70,6 +70,7 @@ class Runner:
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
     notice: told what people should know of a run, though it is no part of its outcome.
+    compiled: a folder of compiled code that the host has made, for the task's key (agent.compiled).
 
     A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
     is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
@@ -84,6 +85,7 @@ class Runner:
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
     notice: Callable[[str], None] = lambda text: None
+    compiled: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -111,10 +113,14 @@ class Runner:
         own = self.task.run_arguments(
             run_dir=RUN_DIR, seed=seed, fold=fold, seconds=self.seconds, sealed=DATA
         )
+        mounts = [Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)]
+        if self.compiled is not None and self.task.compiled is not None:
+            mounts.append(Mount(self.compiled, COMPILED))
+            own = (*own, f"{self.task.compiled.key}={COMPILED}")
         job = Job(
             command=[*self._command(), *arguments, *own],
             run_dir=run_dir,
-            mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
+            mounts=mounts,
             masked=[f"{CODE}/.git", *self._masked(code)],
             environment=self.environment,
             limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),

@@ -9,6 +9,8 @@ import site
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from agent.acceptance import Acceptance, from_config
 from agent.asked import AskedError, budget_of, seeds_of
 from agent.checkout import require_accepted, version
+from agent.compiled import compiled_for
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
 from agent.experiment import Experiment
-from agent.ledger import Ledger, Owner, StudySpec
+from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
 from agent.ledger.spec import CHECKOUT
 from agent.loop import Loop
 from agent.observers import Observer, Observers
@@ -44,7 +47,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
     and errors that say what to change: AskedError, TaskError, SpaceError, LedgerError, WorkspaceError,
-    ConfigError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
+    ConfigError, CompiledError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     budget, (seed, seeds) = budget_of(plain["budget"]), seeds_of(plain["seed"], plain["training_seeds"])
@@ -103,6 +106,10 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
+    first = partial(_first_commit, ledger, workspace)
+    if compiled := compiled_for(runners[0], first, root / plain["vault"]):
+        ledger.log("compiled", **compiled.facts)
+        runners = [replace(runner, compiled=compiled.folder) for runner in runners]
     if (best := ledger.best()) is not None:
         require_accepted(ledger, workspace.task, root, [{}, best.overrides])
     stop = threading.Event()
@@ -141,6 +148,12 @@ def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
             f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds}, as many as the rule runs the "
             "reference on (acceptance.floor_seeds) or a trial with its re-runs (max_reruns + 1)"
         )
+
+
+def _first_commit(ledger: StudyLedger, workspace: Workspace) -> str:
+    """The code that the branch began with, before anything was kept."""
+    reference = ledger.reference()
+    return reference.commit if reference else workspace.head()
 
 
 def require_one_copy(task: Task, folders: Sequence[str]) -> None:

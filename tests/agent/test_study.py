@@ -255,3 +255,19 @@ def test_an_installed_copy_of_the_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / task.package.name).rmdir()
     (tmp_path / task.package.name).symlink_to(HERE / task.package.path / task.package.name)
     require_one_copy(task, [str(tmp_path)])
+
+
+def test_a_study_that_compiles_shows_every_run_what_the_reference_compiled(fresh):
+    """Set up once for all studies on a machine: told to the ledger, charged to no trial."""
+    asked = ("+task.base={compile: true}", "sandbox=bubblewrap", "executor.workers=2", "executor.threads=1")
+    for name in ("compiles", "compiles-too"):
+        loop = fresh.open(f"study={name}", *asked)
+        told = [event for event in loop.ledger.events() if event["event"] == "compiled"]
+        assert len(told) == 1
+        assert told[0]["seconds"] > 0
+        folder = loop.experiment.runner.compiled
+        assert [runner.compiled for runner in loop.runners] == [folder, folder]
+        assert folder.is_relative_to(fresh.root / "vault")
+        assert [path.name for path in folder.rglob("kernel")] == ["kernel"]
+    assert len(list((fresh.root / "vault" / "compiled").glob("*/record.json"))) == 1
+    assert loop.ledger.trials() == []

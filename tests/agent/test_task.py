@@ -57,6 +57,8 @@ def changed(path, value):
         ("recipe.file", "src/toy/model.py", "must not be editable"),
         ("recipe.select", "recipe", "select='recipe'; expected text like"),
         ("groups", {"model": []}, "groups: model="),
+        ("compiled.when", "compile", "compiled: when='compile'; expected text like"),
+        ("compiled.variable", "X", "compiled: unknown key 'variable'"),
         ("package.path", "..", "path='..'; expected a path inside the workspace"),
     ],
 )
