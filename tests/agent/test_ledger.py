@@ -145,6 +145,17 @@ def test_any_override_survives_json(overrides: dict[str, bool | int | float | st
         assert type(back[key]) is type(value)
 
 
+@pytest.mark.parametrize("value", ["nan", "x", 1.0, None])
+def test_a_key_that_looks_like_the_codecs_own_word_does_not_close_the_study(
+    sqlite_url: str, value: float | str | None
+) -> None:
+    """A model's proposal, rejected for its key, is in the ledger for good: it must be possible to read it."""
+    odd = Proposal({"$float": value}, claimed={"$float": value, "$$": {"$float": value}}, invalid="the key")
+    ledger = study(sqlite_url)
+    run_trial(ledger, replace(completed(0), proposal=odd, outcome=Outcome("rejected")))
+    assert study(sqlite_url).trials()[0].proposal == odd
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
