@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.sandbox.account import owned_by, payload_uid, require_open
-from agent.sandbox.arguments import HOME, View
+from agent.sandbox.arguments import HOME, View, system_folders
 from agent.sandbox.base import Finished, Limits, Mount, Preload, SandboxUnavailable
 from agent.sandbox.devices import Gpus, card_numbers, gpu_devices
 from agent.sandbox.forkserver import ForkServerFailed
@@ -80,6 +80,10 @@ class Bubblewrap:
                 f"{sys.executable} did not run inside as it must: {finished.log_tail.strip() or finished}",
                 "check that the interpreter runs with `-I -c 1`; report this if it does",
             )
+
+    def shown(self) -> Sequence[Path]:
+        """See Sandbox.shown."""
+        return [*system_folders(), *self._interpreter(), *self._libraries]
 
     def gpus(self) -> list[int]:
         """See Sandbox.gpus."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from agent.git import Git
 from agent.ledger import Ledger, LedgerError
 from agent.loop import Loop
 from agent.records import Budget
-from agent.sandbox import SandboxUnavailable
+from agent.sandbox import Bubblewrap, SandboxUnavailable
 from agent.space import Space, SpaceError
-from agent.study import open_study, require_one_copy, run_environment
+from agent.study import open_study, require_hidden, require_one_copy, run_environment
 from agent.task import Task, TaskError
 from agent.workspace import WorkspaceError
 from tests.fake_task.fixture import HERE, toy_repository
@@ -126,6 +127,23 @@ def test_resuming_under_other_terms_is_refused(opened, override, field):
     with pytest.raises(LedgerError, match=rf"blue.*{field}"):
         opened.open(override)
     opened.open()  # the study is as it was, and nobody holds it
+
+
+@pytest.mark.parametrize("folder", ["/usr/src/app", sys.prefix], ids=["system", "interpreter"])
+def test_what_no_run_may_see_must_not_lie_where_every_run_looks(tmp_path, folder):
+    """/usr/src is where images of containers put a program: the sandbox shows it, and with it the answers."""
+    sandbox, secret = Bubblewrap(gpus="none"), Path(folder, "secret")
+    for vault, runs in ((secret, tmp_path), (tmp_path, secret)):
+        with pytest.raises(SandboxUnavailable, match=f"every run would see {secret}"):
+            require_hidden(sandbox, vault, runs)
+    require_hidden(sandbox, tmp_path, tmp_path)
+
+
+def test_a_study_whose_answers_runs_could_see_is_not_begun(fresh, tmp_path):
+    shown = ("sandbox=bubblewrap", "sandbox.backend.gpus=none", f"sandbox.backend.libraries=[{tmp_path}]")
+    with pytest.raises(SandboxUnavailable, match=f"see {fresh.root}/vault"):
+        fresh.open(*shown)
+    assert not (fresh.root / "vault").exists()
 
 
 def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):
