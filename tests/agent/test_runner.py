@@ -214,6 +214,24 @@ def test_a_run_starts_in_an_empty_folder(bench):
     assert run.log_tail.strip() == "[]"
 
 
+def test_what_a_run_leaves_beside_the_contract_does_not_stay(bench):
+    """A tree too deep to walk by recursion among it: the next run in the folder, a try-out say, must not meet it."""
+    run = bench.program("""
+        claim(status="diverged")
+        (RUN / "config.yaml").symlink_to("result.json")
+        (RUN / "train.log").write_bytes(bytes(2**24 + 1))
+        for name in range(300):
+            (RUN / f"{name}").write_text("x")
+        os.chdir(RUN)
+        for _ in range(1500):
+            os.mkdir("deep")
+            os.chdir("deep")
+    """)
+    assert (run.status, run.reason) == ("crashed", "wrote more than the sandbox allows and was killed")
+    assert [path.name for path in bench.left(".").iterdir()] == ["result.json"]
+    assert bench.program("claim(status='diverged')").status == "diverged"
+
+
 NOT_A_RESULT = {
     "NaN": ("claim(train_seconds=float('nan'))", "holds NaN"),
     "infinity by exponent": ("claim(json.dumps(RESULT).replace('0.1', '1e999'))", "not finite"),
