@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import optuna
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -339,11 +340,17 @@ def test_a_second_loop_is_refused_while_the_first_lives(sqlite_url: str) -> None
     study(sqlite_url).claim(str(other))
 
 
+def test_a_holder_lives_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set forward or back by NTP, on a laptop that wakes up say: another program must not take its study."""
+    holder = Owner.here()
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot + 3)
+    assert Owner.parse(str(holder)).alive() is True
+
+
 def test_a_dead_holder_holds_nothing(sqlite_url: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        import psutil
-
-        holder = Owner(Owner.here().host, process.pid, round(psutil.Process(process.pid).create_time(), 2))
+        holder = Owner.of(process.pid)
         assert holder.alive() is True
         study(sqlite_url).claim(str(holder))
         with pytest.raises(LedgerError, match="held by"):
