@@ -196,7 +196,6 @@ def test_what_cannot_be_confirmed_is_refused(done, tmp_path):
 
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
     """PID 1 lives; a process that works on the study is not overrun, and nothing stays claimed."""
-
     folder, _, ledgers, _ = done
     holder = str(Owner.of(1))
     ledgers["nothing"].claim(holder)

@@ -20,7 +20,10 @@ from agent.ledger import Ledger
 from agent.loop import StudyFailed
 from agent.measured import measured
 from agent.observers import Observers
+from agent.records import Charges, Proposal
 from agent.sandbox import Bubblewrap
+from agent.searchers.base import Searcher
+from agent.workdesk import WorkDesk
 from agent.workspace import WorkspaceError
 from tests.agent.study import accounts, toy, toy_loop
 
@@ -178,6 +181,49 @@ def test_paired_acceptance_reruns_on_fresh_seeds_and_charges_it(tmp_path):
     assert candidate.verdict.reruns == 1
     assert {item.seed for item in candidate.outcome.measurements} == {0, 1}
     assert 0 < candidate.verdict.probability < 1
+
+
+class Paid(Searcher):
+    """Every proposal costs half a dollar, which the desk is told as a model's client tells it."""
+
+    name = "paid"
+    desk: WorkDesk
+
+    def ask(self, history):
+        self.desk.log("llm call", seconds=1.0, usd=0.5)
+        self.desk.charge(0.5, 1.0)
+        return Proposal({"optimizer.steps": 10 + len(history)}, searcher=self.name)
+
+    def tell(self, trial): ...
+
+
+@pytest.mark.parametrize("written", ["calls settled", "asked without a trial"])
+def test_a_kill_between_a_charge_and_its_settlement_charges_nothing_twice(tmp_path, monkeypatch, written):
+    def desk_of(loop):
+        return WorkDesk(loop.ledger, loop.workspace, loop.space, loop.runners[0], loop.folder)
+
+    with toy_loop(tmp_path, searcher=Paid(), folds=(0,), trials=2) as loop:
+        loop.searcher.desk = loop.desk = desk_of(loop)
+        log = loop.ledger.log
+
+        def killed(event, **data):
+            if event == written:
+                if event != "calls settled":
+                    log(event, **data)
+                raise KeyboardInterrupt
+            log(event, **data)
+
+        if written != "calls settled":  # a round that comes to nothing
+            monkeypatch.setattr(loop.searcher, "tell", lambda trial: loop.searcher.ask([]) and 1 / 0)
+        monkeypatch.setattr(loop.ledger, "log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+    with toy_loop(tmp_path, searcher=Paid(), folds=(0,), trials=2) as loop:
+        loop.searcher.desk = loop.desk = desk_of(loop)
+        assert loop.desk.pending == Charges()
+        loop.run()
+        calls = sum(event["usd"] for event in loop.ledger.events() if event["event"] == "llm call")
+        assert loop.ledger.spent().usd == calls
 
 
 UNDECIDED = {
