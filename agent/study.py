@@ -15,7 +15,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from agent.acceptance import from_config
+from agent.acceptance import Acceptance, from_config
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
@@ -56,6 +56,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     executor: Executor = instantiate(config.executor)
     budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
+    require_seeds(plain["training_seeds"], acceptance)
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
@@ -149,6 +150,15 @@ def require_hidden(sandbox: Sandbox, vault: Path, runs: Path) -> None:
                     "move the checkout (or set vault=… and runs=…) outside /usr, and keep the virtual environment "
                     "in a folder of its own (python -m venv .venv)",
                 )
+
+
+def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
+    """Raises ValueError for seeds that the rule would run out of, undecided, or that are no fresh ones."""
+    if len({*seeds}) != len(seeds) or len(seeds) < acceptance.most_seeds:
+        raise ValueError(
+            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds} different ones, as many as the "
+            "acceptance rule may measure a recipe on (acceptance.floor_seeds, acceptance.max_reruns)"
+        )
 
 
 def open_ledger(config: DictConfig, root: Path) -> Ledger:

@@ -117,7 +117,7 @@ def test_a_study_without_a_sandbox_is_marked(opened):
         ("budget=cpu", "budget"),
         ("seed=1", "searcher_seed"),
         ("searcher_name=tpe", "searcher"),
-        ("training_seeds=[0,1]", "training_seeds"),
+        ("training_seeds=[4,3,2,1,0]", "training_seeds"),
         ("acceptance=greedy", "acceptance"),
         ("sandbox=bubblewrap", "sandbox"),
         ("task.base.experiment=none", "details"),
@@ -144,6 +144,14 @@ def test_a_study_whose_answers_runs_could_see_is_not_begun(fresh, tmp_path):
     with pytest.raises(SandboxUnavailable, match=f"see {fresh.root}/vault"):
         fresh.open(*shown)
     assert not (fresh.root / "vault").exists()
+
+
+@pytest.mark.parametrize("seeds", ["[0,1]", "[0,1,1,2]"])
+def test_seeds_that_a_rule_would_run_out_of_are_refused(fresh, seeds):
+    """With two seeds no candidate that needs a third could ever be kept, whatever it scored."""
+    with pytest.raises(ValueError, match=r"training_seeds=\[0, 1.*at least 3 different"):
+        fresh.open(f"training_seeds={seeds}")
+    assert not (fresh.root / "runs").exists()
 
 
 def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):
