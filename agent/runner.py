@@ -104,7 +104,7 @@ class Runner:
     ) -> Run:
         """One fold with one seed, in `folder` (made anew). `code` is a workspace of the task.
 
-        Raises SandboxUnavailable; everything that the run itself does wrong is an outcome.
+        Raises SandboxUnavailable, TaskError; everything that the run itself does wrong is an outcome.
         """
         began = self.now()
         remove(folder)
@@ -137,7 +137,13 @@ class Runner:
         return words + [f"{CODE}/{word}" if (self.task.root / word).is_file() else word for word in rest]
 
     def _masked(self, code: Path) -> list[str]:
-        return [f"{CODE}/{path.relative_to(code)}" for glob in self.task.masked for path in code.glob(glob)]
+        """Paths inside. Raises TaskError for a pattern without any: the run would see what it is not to see."""
+        found = {glob: list(code.glob(glob)) for glob in self.task.masked}
+        if empty := [glob for glob, paths in found.items() if not paths]:
+            raise TaskError(
+                f"task {self.task.name}: masked: {empty[0]} names nothing in {code}; mend or remove it"
+            )
+        return [f"{CODE}/{path.relative_to(code)}" for paths in found.values() for path in paths]
 
     def _outcome(
         self, finished: Finished, run_dir: Path, code: Path, seed: int, fold: int, began: float

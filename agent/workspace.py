@@ -158,15 +158,6 @@ class Workspace:
         """What `apply` changed since the branch's head, as a unified diff."""
         return self._git()("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
 
-    def export(self, target: Path) -> Path:
-        """A copy of the tracked files as they stand, without git's own, at `target`, which must not exist."""
-        target.mkdir(parents=True)
-        for path in self._git()("ls-files", "-z").split("\0"):
-            if path:
-                (target / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.path / path, target / path, follow_symlinks=False)
-        return target
-
     def log(self) -> list[dict[str, str]]:
         """The branch's commits by the lab, newest first: `commit`, `subject` and the Lab-… trailers."""
         raw = self._repo(

@@ -17,6 +17,7 @@ from agent.records import Budget
 from agent.runner import RESULT_BYTES, RESULT_KEYS, Run, Runner, _points
 from agent.sandbox import Bubblewrap, Limits, Preload, Unsandboxed
 from agent.study import seal
+from agent.task import TaskError
 from agent.workspace import Workspace
 from tests.agent.study import LIMITS
 from tests.fake_task.fixture import toy_repository, toy_task
@@ -191,6 +192,12 @@ def test_masked_files_and_the_git_folder_are_hidden(bench):
     assert "cannot import name 'draw'" in run.reason
     # the workspace itself is whole
     assert "def draw" in (bench.workspace.path / "src/toy/data.py").read_text()
+
+
+def test_a_mask_that_hides_nothing_is_an_error(bench):
+    """A file that was renamed would be shown otherwise, the embedded data set's pairs say, and nobody told."""
+    with pytest.raises(TaskError, match=r"masked: src/toy/date\.\* names nothing"):
+        bench.run(task=replace(bench.runner.task, masked=("src/toy/date.*",)))
 
 
 def test_the_environment_is_what_was_given(bench, monkeypatch):

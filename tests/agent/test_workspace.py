@@ -481,15 +481,6 @@ def test_kill_at_any_moment(repo):
     git(repo, "fsck", "--strict", "--no-dangling")
 
 
-def test_export_is_a_snapshot_without_git(workspace, tmp_path):
-    workspace.apply([EDIT])
-    target = workspace.export(tmp_path / "snapshot")
-    assert tree_of(target) == tree_of(workspace.path)
-    assert not (target / ".git").exists()
-    with pytest.raises(FileExistsError):
-        workspace.export(target)
-
-
 def trial(number, score, overrides, edits=(), hypothesis=""):
     measurements = tuple(Measurement(0, fold, score + fold) for fold in range(3))
     proposal = Proposal(overrides, edits, hypothesis=hypothesis, searcher="queue", category="optimizer")
