@@ -8,10 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # the code bes
 import hydra
 from omegaconf import DictConfig
 
-from eclip.entry import checked, launch
+from eclip.entry import checked, launch, one_line_refusals
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@one_line_refusals
 def main(config: DictConfig) -> float:
     """A model learns from two thirds of the prints and is measured on the rest, once for every fold."""
     settings = checked(config)  # every key typed and in range, before anything heavy is imported

@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 from agent.acceptance import seed_gains
 from agent.codec import from_json, to_json
-from agent.confirmation import Confirmation, held
+from agent.confirmation import Confirmation
 from agent.ledger import StudyLedger
 from agent.minimal import offer
 from agent.records import Charges, Measurement, Trial
@@ -38,7 +38,6 @@ from agent.retraining import (
     as_json,
     charge,
     confirmed,
-    lineage,
     read_measurements,
 )
 from agent.validation import Rejected
@@ -83,11 +82,11 @@ class Ablation:
         if len(self.seeds) < 2:
             raise RetrainingError(f"ablate.seeds={list(self.seeds)}: an interval needs two or more")
         Confirmation(self.room, self.ledgers, self.seeds, factors=(1,), say=self.say).measure()
-        with held(self.ledgers):
+        with self.room.held(self.ledgers):
             return {ledger.name: self._study(ledger) for ledger in self.ledgers}
 
     def _study(self, ledger: StudyLedger) -> list[Effect]:
-        bench, steps = self.room.of(ledger), lineage(ledger)
+        bench, steps = self.room.of(ledger), ledger.lineage()
         full = self._full(ledger, steps[-1])
         effects, removals = [], {}
         for change in changes_of(steps, self.by, bench.task):
@@ -95,7 +94,7 @@ class Ablation:
                 removal = removed([change], bench, steps)
                 effect = self._change(bench, change, removal, full, steps[-1].number)
             except (Unremovable, Rejected) as error:
-                self._cannot(ledger, change, str(error))
+                self._cannot(bench, change, str(error))
                 continue
             self.say(f"{ledger.name}, {change}: {effect}")
             effects.append(effect)
@@ -122,7 +121,7 @@ class Ablation:
                 return effect_of(name, change.trial, full, earlier.values(), bench)
         measured, charges = self._train(bench, removal, name, change.trial, full)
         effect = effect_of(name, change.trial, full, measured, bench)
-        ledger.log(
+        bench.log(
             "ablated",
             **as_event(effect, winner),
             removal=removal.name,
@@ -145,7 +144,7 @@ class Ablation:
                 continue
             run = bench.train(code, arguments, seed, fold, f"ablate/{removal.name}-seed{seed}-fold{fold}")
             charges += charge(run)
-            ledger.log(
+            bench.log(
                 "ablating",
                 change=name,
                 of=trial,
@@ -155,16 +154,17 @@ class Ablation:
             )
             if run.measurement is None:
                 reason = f"without it the run ends: {run.status}: {run.reason}"
-                ledger.log("not_ablated", change=name, of=trial, reason=reason, removal=removal.name)
+                bench.log("not_ablated", change=name, of=trial, reason=reason, removal=removal.name)
                 raise Unremovable(reason)
             measured[seed, fold] = run.measurement
         return [measured[key] for key in sorted(measured) if key in full], charges
 
-    def _cannot(self, ledger: StudyLedger, change: Change, reason: str) -> None:
+    def _cannot(self, bench: Bench, change: Change, reason: str) -> None:
+        ledger = bench.ledger
         self.say(f"{ledger.name}, {change}: cannot be left out alone: {reason}")
         entry = {"change": str(change), "of": change.trial, "reason": reason}
         if not any(all(e.get(key) == entry[key] for key in entry) for e in ledger.events()):
-            ledger.log("not_ablated", **entry)
+            bench.log("not_ablated", **entry)
 
     def _minimal(
         self,
@@ -207,7 +207,7 @@ class Ablation:
             paid = any(event["event"] == "ablated" for event in _of(ledger, removal))
             more = {"removal": removal.name, "without": names, "branch": branch, "commit": commit}
             cost = Charges() if paid else charges
-            ledger.log(
+            bench.log(
                 "minimal",
                 **as_event(effect, winner.number),
                 **more,
@@ -245,7 +245,7 @@ def keep_rates(trials: Iterable[Trial], by: str) -> dict[str, tuple[int, int]]:
     """(kept, tried) for each phase or category that proposals name. by: "phase" or "category"."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for trial in trials:
-        if trial.proposal.route == "reference" or not trial.outcome or trial.outcome.status == "interrupted":
+        if trial.proposal.route == "reference" or not trial.outcome or trial.interrupted:
             continue
         count = counts[getattr(trial.proposal, by) or "none"]
         count[0] += bool(trial.verdict and trial.verdict.decision == "kept")

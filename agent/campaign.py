@@ -22,7 +22,6 @@ from agent.ledger import Ledger, StudyLedger
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Proposal, Trial, Verdict
-from agent.retraining import reference_of
 from agent.searchers.base import SearcherStopped
 from agent.study import open_study
 from agent.tracking import WandbTracker, composed_config
@@ -118,8 +117,8 @@ class Campaign:
 
     def _begin(self, entry: Entry) -> Steps:
         loop = self.loops[entry.name]
-        donors = [other.ledger for other in self.loops.values() if reference_of(other.ledger)]
-        if self.share_reference and donors and reference_of(loop.ledger) is None and not self.stop.is_set():
+        donors = [other.ledger for other in self.loops.values() if other.ledger.reference()]
+        if self.share_reference and donors and loop.ledger.reference() is None and not self.stop.is_set():
             adopt_reference(loop, donors[0])
         return loop.steps()
 
@@ -151,7 +150,7 @@ class Campaign:
 
 def start_of(loop: Loop) -> dict[str, Any]:
     """What must be the same in every study of a campaign, by name."""
-    spec, reference = loop.ledger.spec, reference_of(loop.ledger)
+    spec, reference = loop.ledger.spec, loop.ledger.reference()
     folds = loop.experiment.runner.task.folds
     if reference and reference.outcome:
         folds = tuple(dict.fromkeys(item.fold for item in reference.outcome.measurements))
@@ -173,7 +172,7 @@ def adopt_reference(loop: Loop, donor: StudyLedger) -> Trial:
 
     The ledger says so in the trial's verdict and in an event "reference_adopted".
     """
-    theirs = reference_of(donor)
+    theirs = donor.reference()
     assert theirs is not None
     ledger = loop.ledger
     with ledger.held(loop.owner):
@@ -195,11 +194,14 @@ def adopt_reference(loop: Loop, donor: StudyLedger) -> Trial:
 def ended(ledger: StudyLedger) -> bool:
     """Whether the study has used its budget, or its searcher had no more to propose."""
     life = [e["event"] for e in ledger.events() if e["event"] in ("ended", "stopped", "resumed")]
-    return bool(life) and life[-1] == "ended" and reference_of(ledger) is not None
+    return bool(life) and life[-1] == "ended" and ledger.reference() is not None
 
 
 def entries_of(config: DictConfig) -> list[Entry]:
     """The studies that the settings name: for each seed, each searcher. Raises CampaignError."""
+    for key in ("searchers", "seeds"):
+        if not isinstance(config[key], Sequence) or isinstance(config[key], str):
+            raise CampaignError(f"{key}={config[key]}: expected a list, {key}=[{config[key]}]")
     searchers, seeds = list(config.searchers), list(config.seeds)
     variants: Mapping[str, Sequence[str]] = config.variants or {}
     if config.order not in get_args(Order):

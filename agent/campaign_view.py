@@ -37,7 +37,7 @@ class Line:
         trials, best = ledger.trials(), ledger.best()
         self.budget, self.spent = ledger.spec.budget.trials, ledger.spent()
         counted = [t for t in trials if t.proposal.route != "reference" and t.outcome]
-        self.used = sum(t.outcome.status != "interrupted" for t in counted if t.outcome)
+        self.used = sum(not trial.interrupted for trial in counted)
         for trial in trials:
             if trial.verdict and trial.verdict.decision == "reference" and trial.outcome:
                 self.reference = trial.outcome.score

@@ -93,7 +93,7 @@ def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _all_floats(data: Mapping[Any, Any]) -> bool:
-    """Whether there is nothing to convert: a curve's points, most of what a ledger holds, one by one."""
+    """Whether there is nothing to convert, as in each of a curve's many points."""
     return all(type(value) is float and math.isfinite(value) for value in data.values())
 
 
@@ -123,7 +123,7 @@ def _decode(hint: Any, data: Any, path: str) -> Any:
         if data in inner:
             return data
         raise RecordError(f"{path}: {data!r} is not one of {', '.join(map(repr, inner))}")
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         _require(isinstance(data, list), path, data, "a list")
         return tuple(_decode(inner[0], value, f"{path}[{index}]") for index, value in enumerate(data))
     if isinstance(origin, type) and issubclass(origin, Mapping):

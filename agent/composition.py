@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from agent.refused import explained, keys_of
 from agent.task import Task
 
 # what the runner will fill in; composing needs the keys, not the values
@@ -32,7 +33,7 @@ _references: dict[tuple[Any, ...], DictConfig] = {}
 
 
 class CompositionError(ValueError):
-    """Hydra could not compose the config; the message is Hydra's, without its traceback."""
+    """Hydra could not compose the config; the message says in one line what was refused."""
 
 
 def composed(task: Task, overrides: Sequence[str] = ()) -> DictConfig:
@@ -52,8 +53,8 @@ def composed_file(config_dir: Path, name: str, overrides: Sequence[str]) -> Dict
             GlobalHydra.set_instance(_hydra(config_dir))
             return compose(name, list(overrides))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            cause = error.__cause__ or error
-            raise CompositionError(f"{str(cause).strip()}") from error
+            known = lambda: keys_of(OmegaConf.to_container(compose(name)))  # noqa: E731
+            raise CompositionError(explained(error, known)) from error
         finally:
             if before is None:
                 Singleton._instances.pop(GlobalHydra, None)

@@ -7,17 +7,17 @@ the test set once. Each run is an event of its study as soon as it has ended, so
 - "confirmed": role, trial, budget_factor, measurements (one), charges; `failed` instead of a measurement where
   the run gave none; `measured_in` where another study with the very same recipe was charged for it.
 - "test_opened", then "test_read": trial, metrics, again, charges; or "test_failed", which read nothing.
+- "retraining_stopped": name (of the run), cost: a run that Ctrl-C ended; it is begun anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent.codec import to_json
-from agent.ledger import Owner, StudyLedger
+from agent.ledger import StudyLedger
 from agent.records import Trial
 from agent.retraining import (
     Bench,
@@ -28,7 +28,6 @@ from agent.retraining import (
     charge,
     confirmed,
     failure,
-    lineage,
 )
 
 
@@ -82,10 +81,12 @@ class Confirmation:
         Factor by factor and seed by seed, the subjects in turn, so that a noisy machine hurts all alike.
         Raises Stopped, SandboxUnavailable, LedgerError where another process works on a study.
         """
-        with held(self.ledgers):
+        with self.room.held(self.ledgers):
             subjects = [subject for ledger in self.ledgers for subject in self._subjects(ledger)]
             for ledger in self.ledgers:
-                self._announce(ledger, [s.trial.number for s in subjects if s.bench.ledger is ledger])
+                self._announce(
+                    self.room.of(ledger), [s.trial.number for s in subjects if s.bench.ledger is ledger]
+                )
             rounds = [
                 (factor, seed, subject)
                 for factor in self.factors
@@ -101,7 +102,7 @@ class Confirmation:
 
         Studies with the very same winner share one read. Raises Stopped, SandboxUnavailable, LedgerError.
         """
-        with held(self.ledgers):
+        with self.room.held(self.ledgers):
             winners = [self._subjects(ledger)[-1] for ledger in self.ledgers]
             for winner in winners:
                 name, reads = winner.bench.ledger.name, _reads(winner)
@@ -119,18 +120,18 @@ class Confirmation:
 
     def _subjects(self, ledger: StudyLedger) -> list[Subject]:
         """The reference first; a winner only where the search kept something."""
-        bench, steps = self.room.of(ledger), lineage(ledger)
+        bench, steps = self.room.of(ledger), ledger.lineage()
         wanted = {steps[-1].number, *self.trials.get(ledger.name, ())}
         if unknown := wanted - {trial.number for trial in steps}:
             raise RetrainingError(f"{ledger.name}: trials {sorted(unknown)} are not in the recipe's lineage")
         winners = [Subject(bench, trial, "winner") for trial in steps[1:] if trial.number in wanted]
         return [Subject(bench, steps[0], "reference"), *winners]
 
-    def _announce(self, ledger: StudyLedger, trials: list[int]) -> None:
+    def _announce(self, bench: Bench, trials: list[int]) -> None:
         plan = to_json({"trials": trials, "seeds": list(self.seeds), "budget_factors": list(self.factors)})
-        plans = [event for event in ledger.events() if event["event"] == "confirming"]
+        plans = [event for event in bench.ledger.events() if event["event"] == "confirming"]
         if not plans or any(plans[-1][key] != plan[key] for key in plan):
-            ledger.log("confirming", **plan)
+            bench.log("confirming", **plan)
 
     def _measure(self, subject: Subject, factor: float, seed: int, subjects: Sequence[Subject]) -> str:
         """One subject on one seed, fold by fold; what a person is told, empty if it was all there."""
@@ -159,44 +160,34 @@ class Confirmation:
         return f"{run.measurement.score:.6g}" if run.measurement else f"{run.status}: {run.reason}"
 
     def _log(self, subject: Subject, factor: float, **more: Any) -> None:
-        subject.bench.ledger.log(
+        subject.bench.log(
             "confirmed", role=subject.role, trial=subject.trial.number, budget_factor=factor, **more
         )
 
     def _share(self, winner: Subject, twin: Subject) -> str:
         """The same recipe's scores, from another study of the campaign: no new read."""
-        ledger, read, source = winner.bench.ledger, _reads(twin)[0], twin.bench.ledger.name
-        ledger.log(
+        read, source = _reads(twin)[0], twin.bench.ledger.name
+        winner.bench.log(
             "test_read", trial=winner.trial.number, metrics=read["metrics"], again=False, measured_in=source
         )
         return f"the same recipe as in {source}, whose test scores it shares"
 
     def _read(self, winner: Subject, again: bool) -> str:
         """One winner's final training and its test scores."""
-        bench, ledger, trial = winner.bench, winner.bench.ledger, winner.trial
+        bench, trial = winner.bench, winner.trial
         code, seed, fold = bench.code(trial.commit), self.seeds[0], bench.task.folds[0]
         arguments, sealed = bench.arguments(code, trial.overrides), bench.sealed_test()
         # noted before anything is known, so that no read can go unseen
-        ledger.log("test_opened", trial=trial.number, seed=seed, again=again)
+        bench.log("test_opened", trial=trial.number, seed=seed, again=again)
         run = bench.train(code, arguments, seed, fold, f"confirm/trial{trial.number:04d}-test", sealed=sealed)
         if run.measurement is None:
-            ledger.log("test_failed", trial=trial.number, cost=charge(run), **failure(run, seed, fold))
+            bench.log("test_failed", trial=trial.number, cost=charge(run), **failure(run, seed, fold))
             return f"the final training of trial {trial.number} ended without a score: {run.status}: {run.reason}"
         metrics = dict(run.measurement.metrics)
-        ledger.log(
+        bench.log(
             "test_read", trial=trial.number, metrics=metrics, again=again, seed=seed, charges=charge(run)
         )
         return f"test {bench.task.metric} {run.measurement.score:.6g} (trial {trial.number})"
-
-
-@contextmanager
-def held(ledgers: Sequence[StudyLedger]) -> Iterator[None]:
-    """The studies are ours in the `with` block, and no loop's. Raises LedgerError."""
-    owner = str(Owner.here())
-    with ExitStack() as stack:
-        for ledger in ledgers:
-            stack.enter_context(ledger.held(owner))
-        yield
 
 
 def _ended(ledger: StudyLedger) -> bool:

@@ -102,10 +102,25 @@ def admin_dir(common: Path, worktree: Path) -> Path | None:
 
 def common_dir(repo: Path) -> Path:
     """The repository's own folder (`.git`), also where `repo` is itself a worktree. Raises GitError."""
+    return Path(_standing_in(repo, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+
+
+def checked_out(repo: Path) -> str:
+    """The commit that is checked out in `repo`, one of the repository's worktrees. Raises GitError."""
+    return _standing_in(repo, "rev-parse", "--verify", "HEAD^{commit}")
+
+
+def is_changed(repo: Path) -> bool:
+    """Whether tracked files in `repo` differ from what is checked out there. Raises GitError."""
+    return bool(_standing_in(repo, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _standing_in(repo: Path, *arguments: str) -> str:
+    """As a person who stands there would call git, but for the environment."""
     environment = Git(repo)._environment()
     del environment["GIT_DIR"]
     done = subprocess.run(
-        ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
+        ["git", "--no-optional-locks", *arguments],
         cwd=repo,
         env=environment,
         capture_output=True,
@@ -114,5 +129,5 @@ def common_dir(repo: Path) -> Path:
         check=False,
     )
     if done.returncode:
-        raise GitError(f"{repo} is not in a git repository: {done.stderr.strip()}")
-    return Path(done.stdout.removesuffix("\n"))
+        raise GitError(f"git {' '.join(arguments)} in {repo}: {done.stderr.strip()}")
+    return done.stdout.removesuffix("\n")

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.bench import Bench
-from agent.codec import to_json
 from agent.edits import EditError
 from agent.experiment import Experiment, Recipe, Record, arguments_of
-from agent.ledger import LedgerError, StudyLedger
-from agent.measured import interrupted, same_experiment
+from agent.ledger import LedgerError, StudyLedger, rows
+from agent.measured import same_experiment
 from agent.observers import Observers
 from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict
 from agent.recovery import recover
@@ -109,12 +108,8 @@ class Loop:
         if self._lost:
             raise LedgerError(self._lost)
 
-    def history(self) -> list[Trial]:
-        """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
-        return [trial for trial in self.ledger.trials() if not interrupted(trial)]
-
     def _search(self) -> Generator[Trial | None, None, str]:
-        while not (reason := over(self.ledger, history := self.history(), self.stop.is_set())):
+        while not (reason := over(self.ledger, history := self.ledger.history(), self.stop.is_set())):
             began = self.now()
             try:
                 proposals = self.searcher.ask_many(history, self._room(history))
@@ -135,7 +130,7 @@ class Loop:
                 return f"{self.searcher.name} has nothing more to propose"
             trials = self._batch(proposals, thinking)
             for trial in trials:
-                if not interrupted(trial):
+                if not trial.interrupted:
                     self.searcher.tell(trial)
             yield trials[-1]
         return reason
@@ -225,7 +220,7 @@ class Loop:
     def _end(self, trial: Trial, recipe: Trial) -> Trial:
         if trial.verdict and trial.verdict.decision == "kept":
             # the verdict is noted first: a kill between commit and finish must not lose it
-            self.ledger.note(trial.number, decided=to_json(replace(trial, commit="")))
+            self.ledger.note(trial.number, decided=rows.packed(replace(trial, commit="")))
             self._commit(trial, recipe)
             trial = replace(trial, commit=self.workspace.head())
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.ledger import StudyLedger
 from agent.ledger.rows import reruns
-from agent.records import Measurement, Trial
+from agent.records import Measurement
 
 
 def measured(ledger: StudyLedger) -> dict[int, list[Measurement]]:
@@ -16,7 +16,7 @@ def measured(ledger: StudyLedger) -> dict[int, list[Measurement]]:
     found = {
         trial.number: list(trial.outcome.measurements)
         for trial, _ in notes
-        if trial.outcome and trial.outcome.measurements and not interrupted(trial)
+        if trial.outcome and trial.outcome.measurements and not trial.interrupted
     }
     for _, noted in notes:
         for number, measurements in reruns(noted):
@@ -29,11 +29,6 @@ def same_experiment(ledger: StudyLedger, fingerprint: str, but: int | None = Non
     """The earliest trial with this fingerprint, that is of the same configuration and code; not trial `but`."""
     for trial, noted in ledger.notes():
         same = noted.get("fingerprint") == fingerprint and trial.number != but
-        if same and not interrupted(trial):
+        if same and not trial.interrupted:
             return trial.number
     return None
-
-
-def interrupted(trial: Trial) -> bool:
-    """Ended by the machine, not by what it tried: it says nothing, and its proposal is asked for again."""
-    return trial.outcome is not None and trial.outcome.status == "interrupted"

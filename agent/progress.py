@@ -50,21 +50,9 @@ def curve(ledger: StudyLedger) -> list[Point]:
 
 def counts(trial: Trial) -> bool:
     """Whether a trial uses up one of the budget's trials."""
-    interrupted = trial.outcome is not None and trial.outcome.status == "interrupted"
-    return trial.proposal.route != "reference" and not interrupted
+    return trial.proposal.route != "reference" and not trial.interrupted
 
 
 def used(trials: Iterable[Trial]) -> int:
     """How many trials of the budget are used or under way."""
     return sum(counts(trial) for trial in trials)
-
-
-def lineage(best: Trial | None, trials: Iterable[Trial]) -> list[Trial]:
-    """The kept trials that led to `best`, the reference first: each was laid over the one before."""
-    known = {trial.number: trial for trial in trials}
-    steps: list[Trial] = []
-    while best is not None and best not in steps:
-        steps.append(best)
-        earlier = best.verdict.compared_with if best.verdict else None
-        best = None if earlier is None else known.get(earlier)
-    return steps[::-1]

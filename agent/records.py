@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,12 +73,13 @@ class Outcome:
 
     `reason` is one line a searcher can learn from; `log_tail` the end of the log (a traceback, say).
     `stopped_early` marks a trial that was ended after its first fold because it could not win.
+    `curve` holds the points of its runs one after the other; read from a ledger, it is unpacked when it is looked at.
     """
 
     status: Status
     score: float | None = None
     measurements: tuple[Measurement, ...] = ()
-    curve: tuple[Mapping[str, float], ...] = ()
+    curve: Sequence[Mapping[str, float]] = ()
     reason: str = ""
     log_tail: str = ""
     stopped_early: bool = False
@@ -148,6 +149,11 @@ class Trial:
     charges: Charges = Charges()
     commit: str = ""
 
+    @property
+    def interrupted(self) -> bool:
+        """Ended by the machine, not by what it tried: it says nothing, and its proposal is asked for again."""
+        return self.outcome is not None and self.outcome.status == "interrupted"
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -180,3 +186,17 @@ def current_recipe(trials: Iterable[Trial]) -> Trial | None:
     if tips:
         return tips[-1]
     return references[0] if references else None
+
+
+def lineage(recipe: Trial | None, trials: Iterable[Trial]) -> list[Trial]:
+    """The kept trials that led to `recipe`, the reference first: each was laid over the one before.
+
+    Of trials that ran side by side, a later one may come before an earlier one.
+    """
+    known = {trial.number: trial for trial in trials}
+    steps: list[Trial] = []
+    while recipe is not None and recipe not in steps:
+        steps.append(recipe)
+        before = recipe.verdict.compared_with if recipe.verdict else None
+        recipe = None if before is None else known.get(before)
+    return steps[::-1]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.codec import from_json
-from agent.ledger import StudyLedger
-from agent.records import Trial
+from agent.ledger import StudyLedger, rows
 from agent.workspace import Workspace
 
 
@@ -21,7 +19,7 @@ def recover(ledger: StudyLedger, workspace: Workspace, owner: str) -> None:
         decided = ledger.progress(trial.number).get("decided")
         commit = commits.get(str(trial.number))
         if decided and commit:
-            ledger.finish(replace(from_json(Trial, decided), commit=commit))
+            ledger.finish(replace(rows.unpacked(decided), commit=commit))
         else:
             ledger.fail_stale(trial.number, "the study's process ended during this trial")
     if ledger.trials():

@@ -8,7 +8,8 @@ from __future__ import annotations
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from agent.checkout import require_accepted
 from agent.codec import from_json, to_json
 from agent.composition import composed, reference_leaves
 from agent.git import Git, common_dir
-from agent.ledger import StudyLedger
+from agent.ledger import LedgerError, Owner, StudyLedger
 from agent.records import Charges, Measurement, Trial, Value
 from agent.runner import Run, Runner, Sealed
 from agent.sandbox import Limits, Sandbox
@@ -49,10 +51,25 @@ class Retraining:
     runs: Path
     vault: Path
     stop: threading.Event = field(default_factory=threading.Event)
+    lost: str = field(default="", init=False)
+
+    @contextmanager
+    def held(self, ledgers: Sequence[StudyLedger]) -> Iterator[None]:
+        """The studies are ours in the `with` block, and no loop's. Raises LedgerError."""
+        owner = str(Owner.here())
+        with ExitStack() as stack:
+            for ledger in ledgers:
+                stack.enter_context(ledger.held(owner, self._lose))
+            yield
+
+    def _lose(self, why: str) -> None:
+        """Another machine may have taken a study over: nothing more is written."""
+        self.lost = why
+        self.stop.set()
 
     def of(self, ledger: StudyLedger) -> Bench:
-        """The same for one study, on the folds it was searched on. Raises RetrainingError."""
-        reference = reference_of(ledger)
+        """The same for one study, on the folds it was searched on. Raises RetrainingError, CheckoutChanged."""
+        reference = ledger.reference()
         if reference is None or reference.outcome is None:
             raise RetrainingError(f"study {ledger.name} has no reference yet: run it first")
         if ledger.spec.task != self.task.name:
@@ -66,7 +83,11 @@ class Retraining:
             )
         folds = tuple(dict.fromkeys(item.fold for item in reference.outcome.measurements))
         task = replace(self.task, folds=folds, early_folds=min(self.task.early_folds, len(folds)))
-        return Bench(self, ledger, task, reference)
+        bench = Bench(self, ledger, task, reference)
+        # on the reference's configs, which no proposal edits
+        tree, recipe = task.at(bench.code(reference.commit)), ledger.lineage()[-1]
+        require_accepted(ledger, tree, self.task.root, [{}, recipe.overrides])
+        return bench
 
 
 @dataclass
@@ -82,6 +103,12 @@ class Bench:
     @property
     def folder(self) -> Path:
         return self.room.runs / self.ledger.name
+
+    def log(self, event: str, **data: Any) -> None:
+        """Appends an event to the study. Raises LedgerError if it is no longer held."""
+        if self.room.lost:
+            raise LedgerError(self.room.lost)
+        self.ledger.log(event, **data)
 
     def code(self, commit: str) -> Path:
         """The files of a commit, without git's own; made once, whole or not at all."""
@@ -120,7 +147,7 @@ class Bench:
     ) -> Run:
         """One run, in runs/<study>/<name>, under `factor` times the search budget; `sealed`: not a fold's data.
 
-        Raises Stopped.
+        Raises Stopped; LedgerError where a study is no longer held.
         """
         if not self._sealed and sealed is None:
             self._sealed = seal(self.task.at(self.code(self.reference.commit)), self.room.vault)
@@ -132,11 +159,12 @@ class Bench:
             budget=replace(budget, seconds=budget.seconds * factor),
             sealed=self._sealed if sealed is None else {fold: sealed},
             environment=self.room.environment,
-            notice=lambda text: self.ledger.log("notice", text=text),
+            notice=lambda text: self.log("notice", text=text),
         )
         folder = self.folder / name
         run = runner.run(code, arguments, seed=seed, fold=fold, folder=folder, stop=self.room.stop)
         if run.status == "interrupted":
+            self.log("retraining_stopped", name=name, cost=charge(run))
             raise Stopped("stopped; the same command goes on from here")
         return run
 
@@ -148,11 +176,15 @@ class Bench:
         return Sealed(Path(folder).resolve(), Path(key).resolve())
 
 
-def open_retraining(config: DictConfig, root: Path) -> Retraining:
-    """From the settings of a sweep. Raises SandboxUnavailable, TaskError."""
+def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retraining:
+    """From the settings of a sweep. What must be given up at the end is put on `stack`.
+
+    Raises SandboxUnavailable, TaskError.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
+    stack.callback(sandbox.close)
     runs, vault = root / plain["runs"], root / plain["vault"]
     require_hidden(sandbox, vault, runs)
     task = Task.from_mapping(plain["task"], root, where="task")
@@ -168,23 +200,6 @@ def open_retraining(config: DictConfig, root: Path) -> Retraining:
         runs=runs,
         vault=vault,
     )
-
-
-def reference_of(ledger: StudyLedger) -> Trial | None:
-    """The trial that the study starts from, once it has been measured."""
-    found = (t for t in ledger.trials() if t.verdict and t.verdict.decision == "reference")
-    return next(found, None)
-
-
-def lineage(ledger: StudyLedger) -> list[Trial]:
-    """The kept trials that lead to the recipe, the reference first: each was laid over the one before."""
-    known, trial = {trial.number: trial for trial in ledger.trials()}, ledger.best()
-    steps: list[Trial] = []
-    while trial is not None and trial not in steps:
-        steps.append(trial)
-        before = trial.verdict.compared_with if trial.verdict else None
-        trial = None if before is None else known.get(before)
-    return steps[::-1]
 
 
 def confirmed(ledger: StudyLedger, trial: int, factor: float) -> Measured:

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.claims import ClaimError, open_run_dir
 from agent.records import Budget, Measurement, Status
-from agent.sandbox import RUN_DIR, Finished, Limits, Mount, Sandbox, clean_text, remove
+from agent.sandbox import RUN_DIR, Finished, Job, Limits, Mount, Sandbox, clean_text, remove
 from agent.task import Task, TaskError
 
 CODE, DATA = "/code", "/data"
@@ -113,17 +113,17 @@ class Runner:
         own = self.task.run_arguments(
             run_dir=RUN_DIR, seed=seed, fold=fold, seconds=self.seconds, sealed=DATA
         )
-        finished = self.sandbox.run(
-            [*self._command(), *arguments, *own],
+        job = Job(
+            command=[*self._command(), *arguments, *own],
             run_dir=run_dir,
             mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
             masked=[f"{CODE}/.git", *self._masked(code)],
             environment=self.environment,
             limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),
             log_path=folder / "log.txt",
-            stop=stop,
             preload=self.task.preload,
         )
+        finished = self.sandbox.run(job, stop)
         if finished.cold:
             self.notice(f"a run was started cold: {finished.cold}")
         run = self._outcome(finished, run_dir, code, seed, fold, began)

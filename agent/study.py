@@ -16,17 +16,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from agent.acceptance import Acceptance, from_config
+from agent.asked import AskedError, budget_of, seeds_of
+from agent.checkout import require_accepted, version
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
 from agent.experiment import Experiment
 from agent.ledger import Ledger, Owner, StudySpec
+from agent.ledger.spec import CHECKOUT
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
 from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
 from agent.sandbox import Limits, Sandbox, SandboxUnavailable
+from agent.searchers.base import Searcher
 from agent.space import Space
 from agent.task import Task, TaskError
 from agent.workdesk import WorkDesk
@@ -39,10 +43,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     """A new study, or the one of that name as it was left. `root`: the checkout that holds the task.
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
-    and errors that say what to change: TaskError, SpaceError, LedgerError, WorkspaceError, ConfigError; of the
-    LLM searchers also SettingsError, ProgramError, LLMRefused.
+    and errors that say what to change: AskedError, TaskError, SpaceError, LedgerError, WorkspaceError,
+    ConfigError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    budget, (seed, seeds) = budget_of(plain["budget"]), seeds_of(plain["seed"], plain["training_seeds"])
     task = Task.from_mapping(plain["task"], root, where="task")
     for role in ("check", "seal", "judge"):
         task.function(role)  # not there: better known now than after the first training
@@ -54,9 +59,8 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     runs, vault = root / plain["runs"], root / plain["vault"]
     require_hidden(sandbox, vault, runs)
     executor: Executor = instantiate(config.executor)
-    budget = Budget(**plain["budget"])
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
-    require_seeds(plain["training_seeds"], acceptance)
+    require_seeds(seeds, acceptance)
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
@@ -65,6 +69,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         from agent.researcher.readiness import require_ready
 
         require_ready(llm, plain["searcher"]["program"])
+    offered: dict[str, Any] = {"space": space, "seed": seed, "direction": task.direction, "llm": plain["llm"]}
+    made: Searcher | None = None
+    if "desk" not in wanted:
+        # before the ledger knows the study, which keeps its settings: a wrong one would keep its name, too
+        made = make(**{name: value for name, value in offered.items() if name in wanted})
     studies = open_ledger(config, root)
     known, has_branch = plain["study"] in studies.studies(), Workspace.exists(task, plain["study"])
     if has_branch and not known:
@@ -85,7 +94,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     runners = executor.runners(alone, stack)
     if task.preload:
         runners[0].sandbox.prepare(task.preload, runners[0].environment)
-    spec = spec_of(plain, task, space, budget, sandbox, llm)
+    spec = spec_of(plain, task, space, budget, sandbox, llm, runners)
     ledger = studies.study(plain["study"], create=spec)
     if not has_branch and ledger.trials():
         raise WorkspaceError(
@@ -95,8 +104,9 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
+    if (best := ledger.best()) is not None:
+        require_accepted(ledger, workspace.task, root, [{}, best.overrides])
     stop = threading.Event()
-    seeds = plain["training_seeds"]
     desk = WorkDesk(
         ledger,
         workspace,
@@ -107,16 +117,12 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         seeds[0],
         stop=stop,
     )
-    offered = {
-        "space": space,
-        "seed": plain["seed"],
-        "direction": task.direction,
-        "desk": desk,
-        "llm": plain["llm"],
-    }
+    if made is None:
+        offered["desk"] = desk
+        made = make(**{name: value for name, value in offered.items() if name in wanted})
     return Loop(
         ledger=ledger,
-        searcher=make(**{name: value for name, value in offered.items() if name in wanted}),
+        searcher=made,
         space=space,
         experiment=Experiment(runners[0], acceptance, seeds, stop),
         workspace=workspace,
@@ -153,11 +159,11 @@ def require_hidden(sandbox: Sandbox, vault: Path, runs: Path) -> None:
 
 
 def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
-    """Raises ValueError for seeds that the rule would run out of, undecided, or that are no fresh ones."""
-    if len({*seeds}) != len(seeds) or len(seeds) < acceptance.most_seeds:
-        raise ValueError(
-            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds} different ones, as many as the "
-            "acceptance rule may measure a recipe on (acceptance.floor_seeds, acceptance.max_reruns)"
+    """Raises AskedError for fewer seeds than the rule may need: what is undecided then would be reverted."""
+    if len(seeds) < acceptance.most_seeds:
+        raise AskedError(
+            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds}, as many as the acceptance "
+            "rule may measure a recipe on (acceptance.floor_seeds, acceptance.max_reruns)"
         )
 
 
@@ -176,6 +182,7 @@ def spec_of(
     budget: Budget,
     sandbox: Sandbox,
     llm: Mapping[str, Any],
+    runners: Sequence[Runner],
 ) -> StudySpec:
     """What makes this study comparable with another one. `llm` is empty for searchers that call no model."""
     return StudySpec(
@@ -188,6 +195,7 @@ def spec_of(
         acceptance=plain["acceptance"]["name"],
         sandbox=sandbox.name,
         versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+        | {CHECKOUT: version(task.root), "workers": str(len(runners))}
         | ({"llm server": llm["base_url"] or "Anthropic's"} if llm else {}),
         price_table=llm.get("prices", {}),
         details={key: plain[key] for key in ("searcher", "space", "acceptance")}

@@ -17,9 +17,11 @@ from agent.ledger import StudySpec
 from agent.progress import Point
 from agent.records import Trial
 from agent.trial_table import word_for
+from agent.wandb_file import written
 
 COMPLETE = "complete"  # in a run's folder once all of it is written
 SPARE_BYTES = 65536  # with less than this, W&B may have dropped the end of a run without a word
+END_SECONDS = 10.0  # for W&B to write what it has been told
 AXES = ("trials", "seconds", "usd")
 
 
@@ -119,9 +121,11 @@ class RunFolder:
         """W&B reports neither another folder that it took instead nor a file that it could not write."""
         if path.parent.resolve() != (self.folder / "wandb").resolve():
             raise RunFolderError(f"{self.folder / 'wandb'} cannot be written")
-        written = path / f"run-{run_id}.wandb"
-        if not written.is_file() or not written.stat().st_size or shutil.disk_usage(path).free < SPARE_BYTES:
-            raise RunFolderError(f"{written} was not written, or not all of it: the disk is full")
+        file = path / f"run-{run_id}.wandb"
+        if shutil.disk_usage(path).free < SPARE_BYTES or not written(file, END_SECONDS):
+            raise RunFolderError(
+                f"{file} was not written, or not all of it: the disk is full, or W&B was killed"
+            )
         (path / COMPLETE).touch()
         self._whole.add(run_id)
 

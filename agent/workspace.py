@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.edits import edited
-from agent.git import Git, GitError, admin_dir, common_dir
+from agent.git import Git, GitError, admin_dir, checked_out, common_dir
 from agent.recipe_file import recipe_text
 from agent.records import Edit, Value
 from agent.task import Task
@@ -50,14 +50,15 @@ class Workspace:
         self._editable: list[str] | None = None
 
     @classmethod
-    def create(cls, task: Task, study: str, root: Path, base: str = "HEAD") -> Workspace:
-        """A new branch at commit `base` of the repository that holds `task.root`. Raises WorkspaceError."""
+    def create(cls, task: Task, study: str, root: Path, base: str = "") -> Workspace:
+        """A new branch at commit `base`, or at what is checked out at `task.root`. Raises WorkspaceError."""
         self = cls(task, study, root, _locked(root, study))
         try:
             if self.head():
                 raise WorkspaceError(
                     f"branch {self.branch} exists: resume the study, take another name, or delete the branch"
                 )
+            base = base or checked_out(task.root)
             commit = self._repo("rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}")
             self._rebuild(commit)
         except BaseException:

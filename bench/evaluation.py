@@ -65,6 +65,15 @@ def device_seconds(width: int, repeats: int, device: torch.device) -> tuple[list
     return ours[1:], host[1:]
 
 
+def device_pairs(count: int, width: int, device: torch.device) -> tuple[float, int]:
+    """(seconds, bytes beyond the inputs) of ranking so many random pairs that lie on the device."""
+    image_ND, text_ND = (torch.randn(count, width, device=device) for _ in range(2))
+    text_ND += image_ND
+    with peak_growth(device.type) as growth:
+        seconds = _seconds(lambda: device_ranks(image_ND, text_ND))
+    return seconds, growth.bytes
+
+
 def _seconds(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -17,15 +17,40 @@ ALLOWED_LOSS = 0.10
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a figure is to reach: `limit` at most, or at `least`; without a unit it is about the ratio."""
+
+    limit: float
+    unit: str = ""
+    least: bool = False
+
+    def reached(self, measured: float) -> bool:
+        return measured >= self.limit if self.least else measured <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.least else '≤'} {self.limit:g} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
 class Figure:
-    """A row of the table; `ratio` (more is better) is what a machine's speed cancels out of."""
+    """A row of the table; `ratio` (more is better) is what a machine's speed cancels out of.
+
+    `measured` is the value in the goal's unit; a goal without one is about the ratio.
+    """
 
     name: str
     value: str
     against: str = ""
     ratios: Sequence[float] = ()
-    goal: str = ""
+    goal: Goal | None = None
     key: str | None = None
+    measured: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None where there is none."""
+        reached = self.ratio if self.measured is None else self.measured
+        return None if self.goal is None or reached is None else self.goal.reached(reached)
 
     @property
     def ratio(self) -> float | None:
@@ -48,8 +73,29 @@ def table(figures: list[Figure], title: str) -> Table:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         if len(figure.ratios) > 1:
             ratio += f" ({lower_bound(figure.ratios):.2f} to {figure.at_most:.2f})"
-        shown.add_row(figure.name, figure.value, figure.against, ratio, figure.goal)
+        shown.add_row(figure.name, figure.value, figure.against, ratio, str(figure.goal or ""))
     return shown
+
+
+def verdicts(figures: Sequence[Figure]) -> list[str]:
+    """A line for each goal: met or missed, and by what."""
+    lines = []
+    for figure in figures:
+        if figure.met is not None:
+            shown = figure.value if figure.measured is not None else f"{figure.ratio:.2f}"
+            lines.append(
+                f"{'met   ' if figure.met else 'missed'}  {figure.name}: {shown} (goal: {figure.goal})"
+            )
+    return lines
+
+
+def as_json(figures: Sequence[Figure], **about: object) -> str:
+    """Everything that was measured, and `about` what on."""
+    rows = [
+        {**asdict(f), "ratio": f.ratio, "goal": str(f.goal) if f.goal else None, "met": f.met}
+        for f in figures
+    ]
+    return json.dumps({**about, "figures": rows}, indent=1) + "\n"
 
 
 def upper_bound(values: Sequence[float]) -> float:

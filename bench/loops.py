@@ -9,8 +9,7 @@ from eclip import lean_lightning  # noqa: F401  # isort: skip
 
 import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +18,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from bench.device import settled, timed
 from bench.workload import Workload
 from eclip.config import Settings
 from eclip.data.datamodule import StepBatches
-from eclip.launch import on_gpu
+from eclip.gpu import on_gpu
 from eclip.lightning_module import ECLIPModule
 from eclip.training import build_module, half_precision, train_fold
 
@@ -31,13 +31,6 @@ Seconds = list[float]
 
 def device_of(settings: Settings) -> torch.device:
     return torch.device("cuda" if on_gpu(settings.trainer) else "cpu")
-
-
-def settled(device: torch.device) -> float:
-    """The time, once the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 class Rival(Protocol):
@@ -119,12 +112,6 @@ class Turns(L.Callback):
         if len(self.trainer_seconds) > self.laps:
             trainer.should_stop = True
         self._since = settled(self.device)
-
-
-def timed(run: Callable[[], object], device: torch.device) -> float:
-    began = settled(device)
-    run()
-    return settled(device) - began
 
 
 def train_in_turns(

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bench import device as devices
-from bench import evaluation, packing, startup
-from bench.figures import Figure, paired
-from bench.loops import BareLoop, device_of, timed, train_in_turns
-from bench.memory import peak_growth
+from bench import evaluation, gpu, packing, startup
+from bench.figures import Figure, Goal, paired
+from bench.loops import BareLoop, device_of, train_in_turns
 from bench.plain import PlainLoop
 from bench.workload import Workload
-from eclip.training import compile_blocks, half_precision
+from eclip.training import half_precision
+
+Part = Callable[[], list[Figure]]
+FLOP_STEPS = 10  # they differ in their texts' lengths and in whether they have experts
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,27 @@ class Suite:
         settings = self.workload.settings
         return f"{settings.model.name}, batch {settings.trainer.batch_size}"
 
-    def measure(self, lap: int, laps: int, repeats: int) -> list[Figure]:
-        """`laps` of `lap` steps for the loops; `repeats` of the rest."""
-        steps = self.steps(lap, laps)
-        if self.device.type == "cuda":  # on a CPU the allocator has long taken what a step needs
-            steps += [self.memory(), self.compiled(lap, laps), self.device_ranks(repeats)]
-        return [*steps, *self.start(repeats), self.packing(repeats), self.ranks(repeats)]
+    def parts(self, lap: int, laps: int, repeats: int) -> dict[str, Part]:
+        """What can be measured, by name: `laps` of `lap` steps for the loops, `repeats` of the rest."""
+        parts: dict[str, Part] = {"three loops": lambda: self.steps(lap, laps)}
+        if self.device.type == "cuda":
+            parts |= self._on_gpu(lap, laps, repeats)
+        return parts | {
+            "start": lambda: self.start(repeats),
+            "pack": lambda: [self.packing(repeats)],
+            "evaluation": lambda: [self.ranks(repeats)],
+        }
+
+    def _on_gpu(self, lap: int, laps: int, repeats: int) -> dict[str, Part]:
+        work, name = self.workload, self.machine
+        return {
+            "a whole fold": lambda: [gpu.whole_run(work, name)],
+            "host and GPU": lambda: [gpu.launching(work, lap), gpu.upload(work), gpu.memory(work)],
+            "ranks": lambda: [gpu.device_ranks(work, repeats)],
+            "a million pairs": lambda: gpu.million(self.device),
+            "torch.compile": lambda: [gpu.compiled(work, lap, laps, "torch.compile")],
+            "CUDA graphs": lambda: [gpu.compiled(work, lap, laps, "with CUDA graphs", gpu.with_graphs)],
+        }
 
     def steps(self, lap: int, laps: int) -> list[Figure]:
         """Steps a second of the three loops, and what share of the device's peak that is."""
@@ -62,38 +79,24 @@ class Suite:
             rivals = BareLoop(self.workload), slow
             ours, (bare, plain) = train_in_turns(self.workload, rivals, lap, laps)
         rate, ceiling, floor = (f"{lap / statistics.median(s):.2f} steps/s" for s in (ours, bare, plain))
-        goal = "6" if self.device.type == "cuda" else "2"
+        goal = Goal(6 if self.device.type == "cuda" else 2, least=True)
         return [
-            Figure("train.py, bare loop", rate, ceiling, paired(ours, bare), "0.95", "train_to_bare"),
+            Figure(
+                "train.py, bare loop",
+                rate,
+                ceiling,
+                paired(ours, bare),
+                Goal(0.95, least=True),
+                "train_to_bare",
+            ),
             Figure("train.py, plain loop", rate, floor, paired(ours, plain), goal, "train_to_plain"),
             self._flops(lap / statistics.median(ours)),
         ]
 
-    def compiled(self, lap: int, laps: int, backend: str = "inductor") -> Figure:
-        """The bare step with compiled blocks against the one without, and after how many steps that pays back."""
-        plain, quick = BareLoop(self.workload), BareLoop(self.workload)
-        compile_blocks(quick.module.model, backend)
-        seconds: list[float] = []
-        quick_seconds: list[float] = []
-        for turn in range(1 + laps):
-            steps = range(turn * lap, (turn + 1) * lap)
-            for loop, times in ((plain, seconds), (quick, quick_seconds)):
-                loop.load(steps)
-                times.append(timed(loop.run, self.device))
-        first = quick_seconds[0] - statistics.median(quick_seconds[1:])
-        saved = (statistics.median(seconds[1:]) - statistics.median(quick_seconds[1:])) / lap
-        back = f"pays back after {first / saved:.0f} steps" if saved > 0 else "never pays back"
-        return Figure(
-            f"torch.compile: {first:.0f} s, {back}",
-            f"{lap / statistics.median(quick_seconds[1:]):.2f} steps/s",
-            f"{lap / statistics.median(seconds[1:]):.2f} steps/s",
-            paired(quick_seconds[1:], seconds[1:]),
-        )
-
     def _flops(self, rate: float) -> Figure:
         loop = BareLoop(self.workload)
-        loop.load(range(10))
-        flops = devices.flops_of(loop.run) / 10
+        loop.load(range(FLOP_STEPS))
+        flops = devices.flops_of(loop.run) / FLOP_STEPS
         peak, source = devices.peak_flops(self.device, half_precision(self.workload.settings.trainer))
         return Figure(
             f"model FLOP/s ({flops / 1e9:.1f} GFLOP a step; {source})",
@@ -119,32 +122,11 @@ class Suite:
                 f"{first:.2f} s",
                 f"{floor:.2f} s",
                 paired(firsts, imports),
-                "1 s",
-                "import_to_start",
+                key="import_to_start",
             ),
             Figure("last step to exit, 200 candidates", f"{after:.2f} s"),
             Figure("peak memory of train.py", f"{memory / 2**20:.0f} MiB"),
         ]
-
-    def memory(self) -> Figure:
-        """What a training step holds at most, beyond the weights: of train.py's model, in its precision."""
-        loop = BareLoop(self.workload)
-        loop.load(range(4))
-        with peak_growth(self.device.type) as growth:
-            loop.run()
-        return Figure("peak memory of a training step", f"{growth.bytes / 2**20:.0f} MiB")
-
-    def device_ranks(self, repeats: int) -> Figure:
-        """Ranks of embeddings that lie on the device, and the host's."""
-        width = self.workload.settings.model.projection.dim
-        ours, host = evaluation.device_seconds(width, repeats, self.device)
-        return Figure(
-            f"ranks of {evaluation.CANDIDATES} x {width} on the device, on the host",
-            f"{1000 * statistics.median(ours):.1f} ms",
-            f"{1000 * statistics.median(host):.0f} ms",
-            paired(ours, host),
-            "5 ms",
-        )
 
     def million(self, counts: tuple[int, ...]) -> list[Figure]:
         """Scores of a million pairs of width 512, extrapolated from `counts`."""
@@ -155,7 +137,8 @@ class Suite:
             Figure(
                 "a million pairs: memory beyond them",
                 f"{found.million_bytes / 2**30:.2f} GiB",
-                goal="2 GiB",
+                goal=Goal(2, "GiB"),
+                measured=found.million_bytes / 2**30,
             ),
         ]
 
@@ -183,6 +166,7 @@ class Suite:
             f"{1000 * ours:.0f} ms",
             f"{1000 * argsort:.0f} ms",
             paired(ours_, argsorts),
-            "50 ms",
+            Goal(50, "ms"),
             "scores_to_argsort",
+            1000 * ours,
         )

@@ -6,37 +6,32 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
 
-import signal
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from agent.ablation import Ablation, Effect, keep_rates
 from agent.campaign import studies_of
+from agent.command import launch
+from agent.interrupt import on_interrupt
 from agent.ledger import StudyLedger
 from agent.retraining import open_retraining
-from agent.sandbox import SandboxUnavailable
 from agent.study import open_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="ablate")
 def main(config: DictConfig) -> None:
     """Takes every study's recipe apart and shows what its changes are worth."""
     settings = config.ablate
-    try:
-        room = open_retraining(config, ROOT)
-        signal.signal(signal.SIGINT, lambda *_: room.stop.set())
+    with ExitStack() as stack:
+        room = open_retraining(config, ROOT, stack)
+        on_interrupt(room.stop.set, "the run under way")
         ledgers = studies_of(config, open_ledger(config, ROOT))
         found = Ablation(room, ledgers, list(settings.seeds), settings.by, settings.minimal).run()
-    except (SandboxUnavailable, ValueError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
     for ledger in ledgers:
         show(ledger, found[ledger.name])
 
@@ -57,4 +52,4 @@ def show(ledger: StudyLedger, effects: list[Effect]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main, "ablate")

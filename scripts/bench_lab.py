@@ -240,7 +240,7 @@ def measure(place: Place, searcher: str) -> tuple[float, list[dict[str, float]]]
     began = time.perf_counter()
     loop = place.loop(searcher, ledger, place.trials + MEASURED)
     loop.observers = Observers([LiveTable(Console(file=io.StringIO(), width=120), Budget(1, 1.0))])
-    loop.history()
+    loop.ledger.history()
     reading = time.perf_counter() - began
     clock = watched(loop)
     with loop.workspace:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.sandbox import Bubblewrap, Limits, Sandbox, Unsandboxed
+from agent.sandbox import Bubblewrap, Job, Limits, Sandbox, Unsandboxed
 
 ALLOWED_MS = 150.0
 GIB = 2**30
@@ -47,10 +47,8 @@ def in_sandbox(sandbox: Sandbox, folder: Path) -> Callable[[], object]:
     """One run of COMMAND in `sandbox`, everything that a trial pays included."""
     run_dir = folder / "run"
     run_dir.mkdir(exist_ok=True)
-    log = folder / "log"
-    return lambda: sandbox.run(
-        COMMAND, run_dir=run_dir, mounts=(), environment={}, limits=LIMITS, log_path=log
-    )
+    job = Job(command=COMMAND, run_dir=run_dir, limits=LIMITS, log_path=folder / "log")
+    return lambda: sandbox.run(job)
 
 
 def bench(repeats: int) -> dict[str, list[float]]:

@@ -6,6 +6,9 @@ ledger      64 workers that write 5,000 trials at once: SQLite and PostgreSQL
 loop        the loop's own time a trial with 64 workers, up to trial 5,000; runs cost nothing
 samples     best so far at equal trials with 1 and with 8 workers, on a recorded response surface
 
+It is the one script that stands on the tests: on their toy study, whose runs can be told how long to take, and on
+their PostgreSQL server.
+
 --wait=SECONDS and --trials=N make it shorter. docs/scale.md has the figures.
 """
 
@@ -25,7 +28,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,14 @@ from agent.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-# the toy study and the PostgreSQL server of the tests are loaded by name: no script is built on them
 SURFACE = ROOT / "scripts" / "bench_surface.json"
 NO_EARLY_END = {"name": "greedy", "floor_seeds": 1, "hopeless_below": None}
 
 
 def throughput(wait: float, trials: int) -> Iterator[str]:
     """The real loop, ledger, workspace and sandbox; the run sleeps, and what it takes besides is its start."""
-    toy_loop = import_module("tests.agent.study").toy_loop
+    from tests.agent.study import toy_loop
+
     seconds: dict[int, float] = {}
     for workers in (1, 2, 4):
         proposals = [
@@ -101,7 +103,8 @@ def real(trials: int) -> Iterator[str]:
 
 def ledger(trials: int) -> Iterator[str]:
     """8 processes of 8 threads each, one study a process, every trial with the writes that a real one makes."""
-    postgres = import_module("tests.agent.postgres")
+    from tests.agent import postgres
+
     with ExitStack() as stack:
         urls = [f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/ledger.db"]
         if programs := postgres.installed():
@@ -169,7 +172,8 @@ class Instant:
 
 def loop(trials: int) -> Iterator[str]:
     """64 workers and one study: proposals, checks, seats, ledger; seconds a trial as the history grows."""
-    toy_loop = import_module("tests.agent.study").toy_loop
+    from tests.agent.study import toy_loop
+
     with (
         tempfile.TemporaryDirectory() as folder,
         toy_loop(Path(folder), None, trials=trials, workers=64, folds=(0,)) as study,

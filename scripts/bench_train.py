@@ -18,16 +18,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import argparse
+import gc
+import re
 
 from rich.console import Console
 
 from eclip import entry  # noqa: F401  # isort: skip (before torch: OpenMP waits here as it does in train.py)
 
+import torch
+
 from bench import figures
-from bench.suite import Suite
+from bench.suite import Part, Suite
 from bench.workload import FOLD_PRINTS, PUBLISHED, PUBLISHED_PRINTS, ROOT
+from eclip.gpu import why_no_gpu
+from eclip.run_directory import commit_of
 
 RECORDED_FILE = ROOT / "scripts" / "bench_recorded.json"
+OUTPUTS = ROOT / "outputs" / "bench"
 
 
 def main() -> int:
@@ -43,25 +50,67 @@ def main() -> int:
     parser.add_argument("--only", choices=("steps",), help="the loops alone")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--million", action="store_true")
+    parser.add_argument(
+        "--json", type=Path, help="where to write all figures; on a GPU outputs/bench/DEVICE.json"
+    )
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--recorded", type=Path, default=RECORDED_FILE, help="the file of recorded ratios")
     chosen = parser.parse_args()
     console = Console(width=max(100, Console().width))
+    if chosen.gpu and not torch.cuda.is_available():
+        console.print(
+            f"make bench-gpu needs a GPU: {why_no_gpu()}.\n`make bench` measures what a CPU can show."
+        )
+        return 2
     published, prints = (PUBLISHED, PUBLISHED_PRINTS) if chosen.gpu else ((), FOLD_PRINTS)
     suite = Suite.of([*published, *chosen.overrides], chosen.folder, chosen.prints or prints)
     # a GPU is faster than the turns are taken
     lap = chosen.lap or (50 if suite.device.type == "cuda" else 6)
-    measured = (
-        suite.steps(lap, chosen.laps) if chosen.only else suite.measure(lap, chosen.laps, chosen.repeats)
-    )
-    if chosen.million:
-        measured += suite.million((8_192, 16_384))
-    console.print(figures.table(measured, f"{suite.machine}: {suite.work}"))
+    parts = suite.parts(lap, chosen.laps, chosen.repeats)
+    if chosen.million and not chosen.gpu:
+        parts["a million pairs"] = lambda: suite.million((8_192, 16_384))
+    measured, failed = measure(console, {"three loops": parts["three loops"]} if chosen.only else parts)
     key = f"{suite.machine}: {suite.work}"
+    console.print(figures.table(measured, key))
+    console.print("\n".join(figures.verdicts(measured)), markup=False, highlight=False)
+    if chosen.gpu or chosen.json:
+        write(console, chosen.json or OUTPUTS / f"{slug(suite.machine)}.json", suite, measured, failed)
     if chosen.record:
         figures.record(chosen.recorded, key, figures.ratios_of(measured))
-    return check(console, chosen.recorded, key, figures.bounds_of(measured)) if chosen.check else 0
+    status = check(console, chosen.recorded, key, figures.bounds_of(measured)) if chosen.check else 0
+    return 1 if failed else status
+
+
+def measure(console: Console, parts: dict[str, Part]) -> tuple[list[figures.Figure], dict[str, str]]:
+    """(all figures, part -> why it failed): what one part meets costs the others nothing."""
+    measured: list[figures.Figure] = []
+    failed: dict[str, str] = {}
+    for name, part in parts.items():
+        console.print(f"[dim]measuring: {name}[/dim]")
+        try:
+            measured += part()
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"[:500]
+            console.print_exception(max_frames=4)
+        gc.collect()  # Lightning's circles of references hold a GPU's memory
+    for name, reason in failed.items():
+        console.print(f"not measured: {name}: {reason}", markup=False)
+    return measured, failed
+
+
+def write(
+    console: Console, file: Path, suite: Suite, measured: list[figures.Figure], failed: dict[str, str]
+) -> None:
+    about = {"device": suite.machine, "work": suite.work, "torch": torch.__version__, "cuda": torch.version.cuda,
+             "commit": commit_of(ROOT), "command": " ".join(sys.argv), "failed": failed}  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(figures.as_json(measured, **about), encoding="utf-8")
+    console.print(f"written to {file}")
+
+
+def slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-").lower()
 
 
 def check(console: Console, file: Path, key: str, bounds: figures.Ratios) -> int:

@@ -5,6 +5,7 @@ The same command resumes it.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ def main() -> None:
 def step(says: str, script: str, arguments: list[str]) -> None:
     """Runs one of the scripts beside this one; its failure is ours."""
     print(f"\n{says}", file=sys.stderr, flush=True)
+    # Ctrl-C reaches the script, too, which notes and charges what was under way; we would kill it meanwhile
+    signal.signal(signal.SIGINT, lambda *_: None)
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
     if status := subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit(status)

@@ -6,56 +6,36 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get theirs from executor.threads
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
 from agent.campaign import Campaign, entries_of, open_from
 from agent.campaign_view import CampaignView
-from agent.loop import StudyFailed
-from agent.sandbox import SandboxUnavailable
+from agent.command import launch
+from agent.interrupt import on_interrupt
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
 def main(config: DictConfig) -> None:
     """Runs, or resumes, every study of the campaign."""
     job = HydraConfig.get()
-    try:
-        entries = entries_of(config)
-        budget = str(job.runtime.choices["budget"])
-        opened = open_from(ROOT, str(job.job.config_name), list(job.overrides.task), budget)
-        with CampaignView(Console(stderr=True), entries) as view:
-            campaign = Campaign(entries, opened, view, config.order, config.share_reference)
-            stop_on_interrupt(campaign)
-            reasons = campaign.run()
-    except (SandboxUnavailable, StudyFailed, ValueError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    entries = entries_of(config)
+    budget = str(job.runtime.choices["budget"])
+    opened = open_from(ROOT, str(job.job.config_name), list(job.overrides.task), budget)
+    with CampaignView(Console(stderr=True), entries) as view:
+        campaign = Campaign(entries, opened, view, config.order, config.share_reference)
+        on_interrupt(campaign.request_stop, "the trial under way")
+        reasons = campaign.run()
     unfinished = {name: reason for name, reason in reasons.items() if "stopped" in reason}
     if unfinished:
         print(f"not ended: {', '.join(unfinished)}; the same command goes on from here", file=sys.stderr)
         sys.exit(1)
 
 
-def stop_on_interrupt(campaign: Campaign) -> None:
-    """Ctrl-C once: the trial under way is stopped, charged and noted. Twice: at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if campaign.stop.is_set():
-            raise KeyboardInterrupt
-        print("\nstopping; the trial under way is charged for what it used (again: at once)", file=sys.stderr)
-        campaign.request_stop()
-
-    signal.signal(signal.SIGINT, interrupt)
-
-
 if __name__ == "__main__":
-    main()
+    launch(main, "compare")

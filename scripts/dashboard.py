@@ -22,9 +22,14 @@ HOST, PORT = "127.0.0.1", 8080
 
 def main(words: Sequence[str] | None = None) -> int:
     """Serves until Ctrl-C; 1 with a reason where it cannot."""
-    parser = argparse.ArgumentParser(usage="dashboard.py [port=8080] [ledger=URL]")
+    parser = argparse.ArgumentParser(
+        usage="dashboard.py [port=8080] [ledger=URL]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("words", nargs="*", metavar="port=8080")
-    given = dict(word.partition("=")[::2] for word in parser.parse_args(words).words)
+    asked = [word.replace("ledger.url=", "ledger=", 1) for word in parser.parse_args(words).words]
+    given = dict(word.partition("=")[::2] for word in asked)
     if given.keys() - {"port", "ledger"} or not given.get("port", "0").isdigit():
         parser.error("known are port=8080 and ledger=URL")
     ledger = given.get("ledger", LEDGER)

@@ -11,11 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from agent.campaign import studies_named
-from agent.ledger import LedgerError
+from agent.command import launch
 from agent.report import Campaign, load
 from agent.report.files import write
 from agent.report.published import TASK
@@ -27,14 +26,9 @@ from agent.wandb_upload import Upload, wandb_mode
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="report")
 def main(config: DictConfig) -> None:
     """Writes the report and prints its path."""
-    try:
-        print(report(config))
-    except (LedgerError, ValueError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    print(report(config))
 
 
 def report(config: DictConfig) -> Path:
@@ -86,4 +80,4 @@ def task_settings(config: DictConfig, task: str) -> tuple[Scale, str]:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main, "report")

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from eclip.data.heatmap import boxes_to_heatmap
-from eclip.data.odvg import Record, read_split
+from eclip.data.odvg import DataError, Record, read_split
 
 WIDTH, MARGIN, GAP = 1480, 56, 30  # pixels
 ROW, PAIR_ROW = 256, 190  # how high prints hang, and pairs of them, before a row is justified
@@ -154,7 +154,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which prints are drawn from the split")
     parser.add_argument("--out", type=Path, default=Path("data_samples.png"))
     wanted = parser.parse_args()
-    records = read_split(wanted.root, wanted.split, on_error="raise").records
+    try:
+        records = read_split(wanted.root, wanted.split, on_error="raise").records
+    except DataError as error:
+        parser.exit(1, f"{error} (`make prints` draws the embedded one)\n")
     sample = random.Random(wanted.seed).sample(list(records), min(wanted.count, len(records)))
     title = f"{len(sample)} of {len(records):,} prints ({wanted.root.name}, {wanted.split})"
     compose(sample, wanted.annotated, title).save(wanted.out, quality=77, optimize=True)

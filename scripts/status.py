@@ -1,8 +1,8 @@
 """The ledger goes in; where its studies stand comes out. It only reads, also beside a study that runs.
 
 python scripts/status.py                  all studies
-python scripts/status.py study=NAME       one study: its trials, its recipe, what is left, who runs it
-python scripts/status.py study=NAME --json
+python scripts/status.py NAME             one study: its trials, its recipe, what is left, who runs it
+python scripts/status.py NAME --json      for programs
 python scripts/status.py ledger=postgresql+psycopg://…    another ledger than runs/ledger.db
 """
 
@@ -24,24 +24,31 @@ from agent.codec import to_json
 from agent.external.chair import Chair
 from agent.ledger import Ledger, LedgerError, Owner, StudyLedger
 from agent.live import left, title
-from agent.progress import curve, lineage, used
+from agent.progress import curve, used
 from agent.recipe_file import how_to_run
-from agent.records import Trial
+from agent.records import Trial, lineage
 from agent.task import Task
 from agent.trial_table import clock, figure, plain, readable, reference_values, row_of, shown, table
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = f"sqlite:///{ROOT / 'runs' / 'ledger.db'}"
+COLUMNS = ("study", "searcher", "seed", "trials", "best", "change", "spent", "usd", "state")
 ENDS = ("ended", "stopped", "resumed")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Prints what was asked for; 1 with a reason where there is no such ledger or study."""
-    parser = argparse.ArgumentParser(usage="status.py [study=NAME] [ledger=URL] [--json]")
+    parser = argparse.ArgumentParser(
+        usage="status.py [[study=]NAME] [ledger=URL] [--json]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("words", nargs="*", metavar="study=NAME")
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(words)
-    chosen = dict(word.partition("=")[::2] for word in given.words)
+    # NAME alone is a study's; ledger.url is what the commands that Hydra composes call it
+    words = [word if "=" in word else f"study={word}" for word in given.words]
+    chosen = dict(word.replace("ledger.url=", "ledger=", 1).partition("=")[::2] for word in words)
     if unknown := sorted(chosen.keys() - {"study", "ledger"}):
         parser.error(f"unknown {', '.join(unknown)}; known are study=NAME and ledger=URL")
     try:
@@ -110,7 +117,12 @@ def described(study: StudyLedger, *, trials: bool) -> dict[str, Any]:
 def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
     """One line a study."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("study", "searcher", "seed", "trials", "best", "change", "spent", "usd", "state"):
+    # a study's name holds its searcher and seed, as a rule: where there is no room, the state needs it more
+    spared = ("searcher", "seed") if console.width < 100 else ()
+    if not any(study.spent().usd or unknown_dollars(study) for study in studies):
+        spared = (*spared, "usd")
+    columns = [name for name in COLUMNS if name not in spared]
+    for name in columns:
         words_ = name in ("study", "searcher", "state")
         grid.add_column(
             name, justify="left" if words_ else "right", no_wrap=name != "state", min_width=len(name)
@@ -118,20 +130,26 @@ def print_studies(studies: Sequence[StudyLedger], console: Console) -> None:
     for study in studies:
         spent, best, trials = study.spent(), study.best(), study.trials()
         start = next((t for t in trials if t.proposal.route == "reference" and score_of(t)), None)
-        cells = [
-            study.name,
-            study.spec.searcher,
-            str(study.spec.searcher_seed),
-            f"{used(trials)}/{study.spec.budget.trials}",
-            figure(score_of(best), 5),
-            gain(best, start),
-            clock(spent.seconds),
-            f"{spent.usd:.2f}" if all(trial.proposal.dollars_known for trial in trials) else "?",
-            state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
-        ]
-        running = cells[-1].startswith("running")
-        grid.add_row(*(Text(readable(cell, console), style="green" if running else "") for cell in cells))
+        dollars = "?" if unknown_dollars(study) else f"{spent.usd:.2f}"
+        cells = {
+            "study": study.name,
+            "searcher": study.spec.searcher,
+            "seed": str(study.spec.searcher_seed),
+            "trials": f"{used(trials)}/{study.spec.budget.trials}",
+            "best": figure(score_of(best), 5),
+            "change": gain(best, start),
+            "spent": clock(spent.seconds),
+            "usd": dollars,
+            "state": state(study) + (" · sandbox=none" if study.spec.sandbox == "none" else ""),
+        }
+        style = "green" if cells["state"].startswith("running") else ""
+        grid.add_row(*(Text(readable(cells[name], console), style=style) for name in columns))
     console.print(grid if studies else "the ledger holds no study yet")
+
+
+def unknown_dollars(study: StudyLedger) -> bool:
+    """Whether a client has not said what its model cost."""
+    return not all(trial.proposal.dollars_known for trial in study.trials())
 
 
 def print_study(study: StudyLedger, console: Console) -> None:

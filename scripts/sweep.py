@@ -8,21 +8,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the lab itself; the runs get
 os.environ.setdefault("WANDB_SILENT", "true")  # it would print between the rows of the table
 
 import logging
-import signal
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from agent.command import launch
+from agent.interrupt import on_interrupt
 from agent.live import LiveTable
-from agent.loop import Loop, StudyFailed
+from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.recipe_file import how_to_run
-from agent.sandbox import SandboxUnavailable
 from agent.searchers.base import SearcherStopped
 from agent.study import open_study
 from agent.tracking import WandbTracker, composed_config
@@ -30,30 +27,29 @@ from agent.tracking import WandbTracker, composed_config
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="sweep")
 def main(config: DictConfig) -> None:
     """Runs, or resumes, one study."""
     for chatty in ("httpx2", "wandb"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    loop = None
-    try:
-        with ExitStack() as stack:
-            loop = open_study(config, ROOT, stack)
-            loop.observers = Observers(watchers(config, loop))
-            stop_on_interrupt(loop)
-            print(
-                f"{loop.run()}; the same command resumes, python scripts/status.py study={loop.ledger.name} shows"
-            )
-            if best := loop.ledger.best():
-                task = loop.workspace.task
-                print(
-                    f"the recipe, trial {best.number}: {how_to_run(loop.ledger.name, task, task.base, best)}"
-                )
-    except (SandboxUnavailable, StudyFailed, SearcherStopped, ValueError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        if loop is not None and isinstance(error, SearcherStopped):
-            print("nothing is lost: the same command goes on once that is mended", file=sys.stderr)
-        sys.exit(1)
+    with ExitStack() as stack:
+        loop = open_study(config, ROOT, stack)
+        loop.observers = Observers(watchers(config, loop))
+        on_interrupt(loop.stop.set, "the trial under way")
+        try:
+            say_the_end(loop, loop.run())
+        except SearcherStopped as error:
+            raise SearcherStopped(
+                f"{error}\nnothing is lost: the same command goes on once that is mended"
+            ) from error
+
+
+def say_the_end(loop: Loop, reason: str) -> None:
+    """Why it ended, the recipe's own command, and where to look next."""
+    name, task = loop.ledger.name, loop.workspace.task
+    print(f"{reason}; the same command goes on with it" if loop.stop.is_set() else reason)
+    if best := loop.ledger.best():
+        print(f"recipe, trial {best.number}: {how_to_run(name, task, task.base, best)}")
+        print(f"all of it:       make report study={name}")
 
 
 def watchers(config: DictConfig, loop: Loop) -> list[Observer]:
@@ -65,17 +61,5 @@ def watchers(config: DictConfig, loop: Loop) -> list[Observer]:
     return seen
 
 
-def stop_on_interrupt(loop: Loop) -> None:
-    """Ctrl-C once: the trial under way is stopped, charged and noted. Twice: at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if loop.stop.is_set():
-            raise KeyboardInterrupt
-        print("\nstopping; the trial under way is charged for what it used (again: at once)", file=sys.stderr)
-        loop.stop.set()
-
-    signal.signal(signal.SIGINT, interrupt)
-
-
 if __name__ == "__main__":
-    main()
+    launch(main, "sweep")

@@ -27,8 +27,13 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module or ""
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("import_module", "__import__"):
+        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
             yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: `import_module` and `importlib.import_module` alike."""
+    return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
 
 
 def offenders(trees: tuple[str, ...], forbidden: tuple[str, ...]) -> list[str]:
@@ -54,7 +59,10 @@ def test_the_task_does_not_know_the_lab():
 
 
 def test_nothing_imports_scripts_train_or_tests():
-    assert offenders(("agent", "eclip", "scripts"), ("scripts", "train", "tests")) == []
+    assert offenders(("agent", "eclip", "scripts"), ("scripts", "train")) == []
+    # it times the lab on the tests' toy
+    found = offenders(("agent", "eclip", "scripts"), ("tests",))
+    assert {line.split()[0] for line in found} == {"scripts/bench_scale.py"}
     assert not {"scripts", "agent", "tests"} & {name.split(".")[0] for name in imported(ROOT / "train.py")}
 
 

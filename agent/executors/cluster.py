@@ -27,7 +27,7 @@ from agent.executors.local import thread_environment
 from agent.executors.node import Answer, Errand, carry_out, lab_code
 from agent.executors.shipping import Parcel, bundle, digest, files
 from agent.runner import Runner
-from agent.sandbox import Finished, Limits, Mount, Preload, Sandbox, SandboxUnavailable
+from agent.sandbox import Finished, Job, Preload, Sandbox, SandboxUnavailable
 
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 15.0
@@ -118,29 +118,16 @@ class Elsewhere:
     def close(self) -> None:
         """Nothing was prepared."""
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        run_dir: Path,
-        mounts: Sequence[Mount],
-        masked: Sequence[str] = (),
-        environment: Mapping[str, str],
-        limits: Limits,
-        log_path: Path,
-        stop: threading.Event | None = None,
-        preload: Preload | None = None,
-    ) -> Finished:
-        """See Sandbox.run; nodes start every interpreter anew.
+    def run(self, job: Job, stop: threading.Event | None = None) -> Finished:
+        """See Sandbox.run.
 
         Raises SandboxUnavailable with the node's name; ShippingError.
         """
         began = time.monotonic()
-        parcels = [(self._parcel(mount.source), mount.target) for mount in mounts]
-        errand = Errand(
-            self._inner, list(command), parcels, list(masked), dict(environment), limits, sys.executable,
-            lab_code(), self._settings.cache,
-        )  # fmt: skip
+        parcels = [(self._parcel(mount.source), mount.target) for mount in job.mounts]
+        # nodes start every interpreter anew
+        there = replace(job, mounts=(), preload=None)
+        errand = Errand(self._inner, there, parcels, sys.executable, lab_code(), self._settings.cache)
         task = self._task.options(
             num_cpus=self._settings.threads,
             num_gpus=self._settings.gpus,
@@ -158,8 +145,8 @@ class Elsewhere:
                 return Finished(None, None, elapsed, 0, cause, started=True)
             raise SandboxUnavailable(f"node {answer.node}: {cause}", fix)
         for name, content in answer.files.items():
-            (run_dir / name).write_bytes(content)
-        log_path.write_bytes(answer.log)
+            (job.run_dir / name).write_bytes(content)
+        job.log_path.write_bytes(answer.log)
         return replace(answer.finished, waited=max(elapsed - answer.seconds, 0.0))
 
     def _answer(self, task: Any, stop: threading.Event | None) -> Answer | None:

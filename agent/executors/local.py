@@ -10,6 +10,7 @@ from dataclasses import replace
 from agent.executors.base import ExecutorError, checked_workers
 from agent.runner import Runner
 from agent.sandbox import Sandbox
+from agent.sandbox.devices import card_numbers, gpu_devices
 
 
 class Local:
@@ -39,6 +40,12 @@ class Local:
 
     def _cards(self, sandbox: Sandbox) -> Sequence[int]:
         cards = sandbox.gpus()
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if cards and chosen is not None and cards == card_numbers(gpu_devices()):
+            raise ExecutorError(
+                f"CUDA_VISIBLE_DEVICES={chosen} counts cards in CUDA's order, and several workers are given cards by "
+                f"their device's number, here {cards}: unset it, and name those to use (sandbox.backend.gpus={cards})"
+            )
         if cards and self.workers > len(cards) * self.per_gpu:
             raise ExecutorError(
                 f"executor.workers={self.workers}: runs may use {len(cards)} GPU(s), {self.per_gpu} worker(s) each; "

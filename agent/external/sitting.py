@@ -52,7 +52,7 @@ def _done(request: Request) -> Reply:
             loop.observers = Observers([WandbTracker(config.tracker.project, loop.folder, settings_of)])
         chair = Chair(loop.ledger, time.time)
         chair.take(request.client, request.take_over)
-        if request.asked and (why := over(loop.ledger, loop.history(), loop.stop.is_set())):
+        if request.asked and (why := over(loop.ledger, loop.ledger.history(), loop.stop.is_set())):
             return Reply(f"the study is over: {why}", fault=True)
         if request.asked:
             _offer(loop, request, chair)
@@ -91,10 +91,10 @@ def _turn(loop: Loop, asked: bool) -> Reply:
     try:
         for trial in steps:
             if trial is not None and (not asked or trial.proposal.route != "reference"):
-                if over(loop.ledger, loop.history(), loop.stop.is_set()):
+                if over(loop.ledger, loop.ledger.history(), loop.stop.is_set()):
                     next(steps, None)  # writes down why
                 return Reply(trial=trial.number)
-        return Reply(fault=asked, text=over(loop.ledger, loop.history(), loop.stop.is_set()))
+        return Reply(fault=asked, text=over(loop.ledger, loop.ledger.history(), loop.stop.is_set()))
     except external.NothingAsked:
         return Reply()
     finally:

@@ -104,7 +104,7 @@ class Visit:
         return len(self.ledger.trials())
 
     def history(self) -> Sequence[Trial]:
-        return [t for t in self.ledger.trials() if not (t.outcome and t.outcome.status == "interrupted")]
+        return self.ledger.history()
 
     def recipe(self) -> Trial:
         best = self.ledger.best()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from agent.codec import from_json, to_json
+from agent.ledger.curve import PackedCurve, pack
 from agent.records import Charges, Measurement, Proposal, Trial, Value
 
 
@@ -36,8 +38,28 @@ def closing(trial: Trial) -> dict[str, Any]:
     return {
         "status": trial.outcome.status,
         "verdict": trial.verdict.decision if trial.verdict else "",
-        "result": {name: to_json(getattr(trial, name)) for name in parts},
+        "result": {name: value for name, value in packed(trial).items() if name in parts},
     }
+
+
+def packed(trial: Trial) -> dict[str, Any]:
+    """A trial's JSON with its curve packed."""
+    if trial.outcome is None or not trial.outcome.curve:
+        return dict(to_json(trial))
+    bare = replace(trial, outcome=replace(trial.outcome, curve=()))
+    data: dict[str, Any] = to_json(bare)
+    data["outcome"]["curve"] = pack(trial.outcome.curve)
+    return data
+
+
+def unpacked(data: Mapping[str, Any]) -> Trial:
+    """The reverse of `packed`; the curve stays packed until it is looked at."""
+    outcome = data.get("outcome") or {}
+    if not isinstance(curve := outcome.get("curve"), Mapping):
+        return from_json(Trial, data)
+    bare = from_json(Trial, {**data, "outcome": {k: v for k, v in outcome.items() if k != "curve"}})
+    assert bare.outcome is not None
+    return replace(bare, outcome=replace(bare.outcome, curve=PackedCurve(curve)))
 
 
 def record(frozen: FrozenTrial) -> Trial:
@@ -50,7 +72,7 @@ def record(frozen: FrozenTrial) -> Trial:
         "charges": attributes.get("progress", {}).get("charges", {}),
         **attributes.get("result", {}),
     }
-    return from_json(Trial, data)
+    return unpacked(data)
 
 
 def merged(

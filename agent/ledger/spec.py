@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from agent.records import Budget
+
+CHECKOUT = "checkout"  # in `versions`: the commit of the code that checks, seals and judges
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class StudySpec:
 
     `details` holds further JSON: model names, a hash of the program, whatever must not change.
     `training_seeds` are in order of use: the first for every trial, the others for its re-runs.
-    `versions` (packages, how many trials run side by side) may change between two sittings; all the rest may not.
+    `versions` (packages, the checkout's commit, how many trials run side by side) may change between two sittings;
+    all the rest may not.
     """
 
     searcher: str
@@ -32,12 +35,18 @@ class StudySpec:
 
     def conflicts(self, other: StudySpec) -> dict[str, tuple[Any, Any]]:
         """Where two specs differ, versions apart: details.llm.model -> (mine, the other's)."""
-        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        pairs = [
+            (f.name, _plain(getattr(self, f.name)), _plain(getattr(other, f.name))) for f in fields(self)
+        ]
         found: dict[str, tuple[Any, Any]] = {}
         for name, mine, others in pairs:
             if name != "versions":
                 found |= dict(_differences(name, mine, others))
         return found
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Budget) else value
 
 
 def _differences(name: str, mine: Any, others: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -31,11 +31,22 @@ from agent.distributions import inside
 from agent.ledger import rows
 from agent.ledger.holder import BEATS, LEASE_SECONDS, Keeper, Lease, Leases
 from agent.ledger.owner import Owner
-from agent.ledger.spec import StudySpec
+from agent.ledger.spec import CHECKOUT, StudySpec
 from agent.ledger.storage import SPEC, LedgerError
-from agent.records import Charges, Measurement, Outcome, Proposal, Trial, Value, Verdict, current_recipe
+from agent.records import (
+    Charges,
+    Measurement,
+    Outcome,
+    Proposal,
+    Trial,
+    Value,
+    Verdict,
+    current_recipe,
+    lineage,
+)
 
 EVENT = "event:"
+MOST_CONFLICTS = 4  # that a refusal lists: another searcher differs in all its settings
 # events that evaluate what a search has found
 AFTERWARDS = ("confirmed", "test_read", "ablated")
 
@@ -173,6 +184,19 @@ class StudyLedger:
         """The trial whose recipe is the current one; None before the reference has ended."""
         return current_recipe(self.trials())
 
+    def reference(self) -> Trial | None:
+        """The trial that the study starts from, once it has been measured."""
+        found = (t for t in self.trials() if t.verdict and t.verdict.decision == "reference")
+        return next(found, None)
+
+    def history(self) -> list[Trial]:
+        """What a searcher may know: every trial but those that the machine, not they, brought to an end."""
+        return [trial for trial in self.trials() if not trial.interrupted]
+
+    def lineage(self) -> list[Trial]:
+        """The kept trials that lead to the recipe, the reference first: each was laid over the one before."""
+        return lineage(self.best(), self.trials())
+
     def spent(self) -> Charges:
         """Everything the search was charged so far: trials, unfinished ones included, and events (planning).
 
@@ -266,7 +290,15 @@ class StudyLedger:
 
     def _require_same(self, expected: StudySpec) -> None:
         if conflicts := self.spec.conflicts(expected):
-            shown = "; ".join(f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items())
-            raise LedgerError(f"study {self.name!r} was begun otherwise: {shown}. Use another study name")
-        if self.spec.versions != expected.versions:
-            self.log("versions changed", before=self.spec.versions, now=expected.versions)
+            shown = [f"{name} is {a!r}, asked for {b!r}" for name, (a, b) in conflicts.items()]
+            more = f"; and {len(shown) - MOST_CONFLICTS} more" if len(shown) > MOST_CONFLICTS else ""
+            then, now = (spec.versions.get(CHECKOUT) for spec in (self.spec, expected))
+            code = f" (by the code of commit {then}; this is {now})" if then and then != now else ""
+            raise LedgerError(
+                f"study {self.name!r} was begun otherwise{code}: {'; '.join(shown[:MOST_CONFLICTS])}{more}. "
+                "Ask for it as it is, or begin another one with study=NAME"
+            )
+        changes = [event["now"] for event in self.events() if event["event"] == "versions changed"]
+        before = changes[-1] if changes else dict(self.spec.versions)
+        if before != dict(expected.versions):
+            self.log("versions changed", before=before, now=expected.versions)

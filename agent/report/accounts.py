@@ -86,16 +86,14 @@ def marks(study: Study) -> tuple[str, ...]:
         found.append("the reference did not run")
     if study.spec.sandbox == "none":
         found.append("no sandbox: the searcher's code could reach the host")
-    if interrupted := sum(
-        bool(t.outcome) and t.outcome.status == "interrupted" for t in study.trials if t.outcome
-    ):
+    if interrupted := sum(trial.interrupted for trial in study.trials):
         found.append(f"{interrupted} trial{'s' * (interrupted > 1)} interrupted")
     found += _outside(study)
     reads = study.events_named("test_read")
     if len(reads) > 1 or any(read.get("again") for read in reads):
         found.append(f"test set read {len(reads)} times; the first reading is shown")
     if study.events_named("versions changed"):
-        found.append("software changed during the study")
+        found.append("software or workers changed during the study")
     if study.events_named("confirmed") and _used_seeds(study):
         found.append("a confirmation used training seeds of the search; those are not counted")
     return tuple(found)

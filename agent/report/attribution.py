@@ -1,19 +1,19 @@
 """Ablations go in, what each change of a recipe is worth in the end comes out, with intervals.
 
 A change is taken back from the winner and the rest is trained on several seeds; the loss, paired by training
-seed where the winner was confirmed on the same ones, is what the change is worth.
+seed where the winner was confirmed on the same ones, is what the change is worth. Intervals are each change's own,
+not corrected for their number.
 """
 
 from __future__ import annotations
 
 import statistics as averages
-from collections import defaultdict
 from dataclasses import dataclass
 
 from agent.codec import from_json
 from agent.records import Measurement
 from agent.report.campaign import Campaign, Study
-from agent.report.statistics import bootstrap, student_interval
+from agent.report.statistics import student_interval
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,29 @@ class Worth:
         return self.interval is not None and self.interval[0] > 0
 
     @property
-    def needless(self) -> bool:
-        """Its removal is not seen to hurt."""
+    def unproven(self) -> bool:
+        """Its removal is not shown to hurt; that it does nothing is not shown either."""
         return self.interval is not None and self.interval[0] <= 0
 
 
 def attribution(campaign: Campaign, study: Study) -> list[Worth]:
-    """The changes that were ablated against the study's winner, the most worth first."""
+    """The changes that were ablated against the study's winner, the most worth first.
+
+    Of one removal the last event counts: on more seeds it holds those before again.
+    """
     if not study.winner:
         return []
     number = study.winner.number
-    measured: dict[str, list[Measurement]] = defaultdict(list)
-    for event in study.events_named("ablated"):
-        if event["trial"] == number:
-            measured[event["change"]] += [from_json(Measurement, data) for data in event["measurements"]]
+    last = {(e["change"], e.get("removal")): e for e in study.events_named("ablated") if e["trial"] == number}
     whole = [*study.confirmed(number)]
     if study.winner.outcome:
         whole += study.winner.outcome.measurements
-    found = [_worth(campaign, study, change, without, whole) for change, without in measured.items()]
+    found = [
+        _worth(
+            campaign, study, change, [from_json(Measurement, data) for data in event["measurements"]], whole
+        )
+        for (change, _), event in last.items()
+    ]
     return sorted((worth for worth in found if worth), key=lambda worth: -worth.effect)
 
 
@@ -61,6 +66,5 @@ def _worth(
         return None
     pairs = [campaign.by_seed(m for m in group if (m.seed, m.fold) in places) for group in (whole, without)]
     losses = [campaign.gain(a, b) for a, b in zip(*pairs, strict=True)]
-    # with two or three seeds a resample says little; Student's interval is wide, but right
-    interval = bootstrap(losses) or student_interval(losses)
-    return Worth(study.name, study.winner.number, change, averages.fmean(losses), interval, len(losses))
+    mean, interval = averages.fmean(losses), student_interval(losses)
+    return Worth(study.name, study.winner.number, change, mean, interval, len(losses))

@@ -61,7 +61,7 @@ def steps(study: Study) -> list[Step]:
         seen.append(trial)
         if trial.outcome is None:
             continue
-        counted += trial.outcome.status != "interrupted" and trial.proposal.route != "reference"
+        counted += not trial.interrupted and trial.proposal.route != "reference"
         if trial.verdict and trial.verdict.decision != "reverted":
             recipe = current_recipe(seen)
         if recipe and recipe.outcome and recipe.outcome.score is not None:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
+from agent.ledger.curve import column
 from agent.ledger.rows import reruns
 from agent.ledger.study import AFTERWARDS
 from agent.noise import on_scale
@@ -65,7 +66,7 @@ class Study:
     @cached_property
     def proposals(self) -> tuple[Trial, ...]:
         """Ended trials that count against the budget: neither the reference nor interrupted."""
-        ended = (t for t in self.trials if t.outcome and t.outcome.status != "interrupted")
+        ended = (t for t in self.trials if t.outcome and not t.interrupted)
         return tuple(t for t in ended if t.proposal.route != "reference")
 
     @cached_property
@@ -75,7 +76,7 @@ class Study:
         if life and life[-1] == "ended" and self.reference:
             return "ended"
         first = [t for t in self.trials if t.proposal.route == "reference" and t.outcome]
-        broken = [t for t in first if t.outcome and t.outcome.status != "interrupted"]
+        broken = [t for t in first if not t.interrupted]
         return "failed" if broken and not self.reference else "running"
 
     @cached_property
@@ -248,7 +249,6 @@ def _study(ledger: StudyLedger) -> Study:
         attributes = frozen.user_attrs
         result = dict(attributes.get("result", {}))
         outcome = dict(result.get("outcome") or {})
-        # nine tenths of a ledger are curves; they are not worth decoding point by point
         if curve := _loss_curve(outcome.pop("curve", ())):
             curves[frozen.number] = curve
         progress = attributes.get("progress", {})
@@ -268,20 +268,23 @@ def _study(ledger: StudyLedger) -> Study:
     return Study(ledger.name, ledger.spec, tuple(trials), tuple(ledger.events()), frozen_again, curves, began)
 
 
-def _loss_curve(points: Sequence[Mapping[str, Any]], most: int = 48) -> Curve:
+def _loss_curve(curve: Any, most: int = 48) -> Curve:
     """(step, loss) of the first run of a trial, thinned; what is no finite number is left out.
+
+    curve: as it lies in the ledger, of which no more is unpacked than these quantities.
 
     The first run ends where the fold changes or, with another training seed, the step falls.
     """
+    folds, steps, losses = (column(curve, name) for name in ("fold", "step", "loss"))
     end, before = 0, -math.inf
-    for point in points:
-        step = point.get("step", math.nan)
+    for fold, step in zip(folds, steps, strict=True):
         # written so that what is no number ends the run, too
-        if point.get("fold") != points[0].get("fold") or not (_finite(step) and step > before):
+        if fold != folds[0] or not (_finite(step) and step > before):
             break
         end, before = end + 1, step
-    thinned = points[: end : max(1, math.ceil(end / most))]
-    return tuple((p["step"], p["loss"]) for p in thinned if _finite(p.get("loss")))
+    thinned = slice(0, end, max(1, math.ceil(end / most)))
+    found = zip(steps[thinned], losses[thinned], strict=True)
+    return tuple((step, loss) for step, loss in found if _finite(loss))
 
 
 def _finite(value: Any) -> bool:

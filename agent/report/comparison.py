@@ -73,7 +73,7 @@ class Pair:
     limit: charged seconds at which they are compared, None: at their ends. p: after Holm's correction.
     only: the sole searcher that may be called better, where the other one was allowed more; None: either.
     missing: studies without a confirmed score at the point of comparison.
-    failing: searchers of which winners failed on fresh seeds: the scores of the rest flatter them.
+    failing: searchers of which compared recipes failed on fresh seeds: the scores of the rest flatter them.
     """
 
     first: str
@@ -162,15 +162,18 @@ def _pair(campaign: Campaign, first: str, second: str, factor: float) -> Pair:
         # without those, only the thrifty one can be called better: the other had more and still lost
         complete = all(study for group in cut for study in group)
         pair = replace(_tested(first, second, cut), limit=limit) if complete else replace(pair, only=thrifty)
-    return replace(pair, failing=tuple(name for name in (first, second) if failures(campaign, name, factor)))
-
-
-def failures(campaign: Campaign, searcher: str, factor: float = 1.0) -> int:
-    """Fresh trainings of the searcher's winners that gave no score."""
-    studies = campaign.of(searcher)
-    return sum(
-        len(s.failed(s.winner.number, factor)) for s in studies if s.winner and s.winner != s.reference
+    failing = (
+        name
+        for name, group in zip((first, second), groups, strict=True)
+        if any(_failed(study, pair.limit, factor) for study in group)
     )
+    return replace(pair, failing=tuple(failing))
+
+
+def _failed(study: Study, limit: float | None, factor: float) -> bool:
+    """Whether a fresh training of the recipe that `_merits` takes gave no score."""
+    number = _recipe(study, limit)
+    return number is not None and bool(study.failed(number, factor))
 
 
 def _tested(first: str, second: str, seeds: Sequence[Sequence[Seeds]]) -> Pair:
@@ -205,12 +208,16 @@ def _merits(campaign: Campaign, study: Study, limit: float | None, factor: float
     """The study's recipe, at its end or at `limit` seconds, on each fresh seed; more is better. Empty: unknown."""
     if not study.reference or not study.winner:
         return ()
-    number = study.winner.number if limit is None else recipe_within(study, "seconds", limit)
-    if number is None or number == study.reference.number:
-        measured = campaign.reference_confirmed(factor)
-    else:
-        measured = study.confirmed(number, factor)
+    number = _recipe(study, limit)
+    measured = campaign.reference_confirmed(factor) if number is None else study.confirmed(number, factor)
     return tuple(campaign.sign * value for value in campaign.by_seed(measured))
+
+
+def _recipe(study: Study, limit: float | None) -> int | None:
+    """The kept trial that was the recipe at the end, or at `limit` seconds; None: the reference."""
+    end = study.winner.number if study.winner else None
+    number = end if limit is None else recipe_within(study, "seconds", limit)
+    return None if study.reference and number == study.reference.number else number
 
 
 def _equal_seconds(
@@ -246,10 +253,19 @@ def differing(campaign: Campaign) -> dict[str, bool]:
     values: dict[str, list[Any]] = {
         "seconds a trial": [spec.budget.seconds for spec in specs],
         "training seeds": [spec.training_seeds for spec in specs],
+        "folds": [spec.details.get("folds") for spec in specs],
         "the reference's settings": [spec.details.get("base") for spec in specs],
+        "the commit they started from": [s.reference.commit for s in campaign.studies if s.reference],
         "trials": [spec.budget.trials for spec in specs],
-        "the rule that keeps": [spec.acceptance for spec in specs],
+        "the search space": [spec.details.get("space") for spec in specs],
+        "the rule that keeps": [spec.details.get("acceptance", spec.acceptance) for spec in specs],
         "sandbox": [spec.sandbox for spec in specs],
     }
-    hard = ("seconds a trial", "training seeds", "the reference's settings")
+    hard = (
+        "seconds a trial",
+        "training seeds",
+        "folds",
+        "the reference's settings",
+        "the commit they started from",
+    )
     return {name: name in hard for name, found in values.items() if any(v != found[0] for v in found)}

@@ -6,22 +6,13 @@ import difflib
 from collections.abc import Mapping
 
 from agent.records import Edit, Trial, Value
+from agent.records import lineage as lineage_to
 from agent.report.campaign import Study
 
 
 def lineage(study: Study) -> list[Trial]:
     """From the reference to the recipe: each was compared with the one before it. Empty without a reference."""
-    if not study.winner or not study.reference:
-        return []
-    by_number = {trial.number: trial for trial in study.trials}
-    chain = [study.winner]
-    while chain[-1].number != study.reference.number:
-        verdict = chain[-1].verdict
-        before = by_number.get(-1 if not verdict or verdict.compared_with is None else verdict.compared_with)
-        if before is None or before.number >= chain[-1].number:
-            break
-        chain.append(before)
-    return chain[::-1]
+    return lineage_to(study.winner, study.trials)
 
 
 def changes(trial: Trial, before: Trial, reference: Mapping[str, Value], short: bool = False) -> list[str]:

@@ -162,27 +162,26 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def bootstrap(
     first: Sequence[float],
-    second: Sequence[float] | None = None,
+    second: Sequence[float],
     level: float = 0.95,
     draws: int = 4_000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval of mean(first) - mean(second), or of mean(first): an expanded percentile bootstrap.
+    """Interval of mean(first) - mean(second): an expanded percentile bootstrap.
 
     Groups are resampled apart. The plain percentile interval is too narrow for few values: each mean varies
     by sqrt((n - 1) / n) of what it should, and normal quantiles stand where t's are due. So each group's
     deviations are stretched by sqrt(n / (n - 1)), and the levels are moved to Phi(t[least n - 1]) (after
     Hesterberg 2015, "What teachers should know about the bootstrap", expanded percentile interval).
     Measured coverage of 95 %, two normal groups of 3: 93 %, of 4 to 8: 96 %; one varying five times as much
-    as the other: 88 % and 94 to 95 %; one group of 5: 94 %. None where a resample has too few values to be
-    of use: below 3 a group, or 4 if there is one (3 would give 82 %).
+    as the other: 88 % and 94 to 95 %. None where a resample has too few values to be of use: below 3 a group.
     """
-    groups = [np.asarray(group, dtype=np.float64) for group in (first, second) if group is not None]
-    size = min(len(group) for group in groups)
-    if size < (3 if len(groups) == 2 else 4):
+    groups = [np.asarray(group, dtype=np.float64) for group in (first, second)]
+    size = min(map(len, groups))
+    if size < 3:
         return None
     random, total = np.random.default_rng(seed), np.zeros(draws)
-    for sign, group in zip((1.0, -1.0), groups, strict=False):
+    for sign, group in zip((1.0, -1.0), groups, strict=True):
         chosen = random.integers(0, len(group), size=(draws, len(group)))
         stretch = math.sqrt(len(group) / (len(group) - 1))
         total += sign * (group.mean() + stretch * (group[chosen].mean(axis=1) - group.mean()))

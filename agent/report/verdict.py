@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.report.campaign import Campaign
-from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair
+from agent.report.comparison import ALPHA, TOLERANCE, Final, Pair, finals
 from agent.report.evidence import judge
 from agent.report.statistics import pooled_deviation, smallest_p, studies_for_power, studies_needed
 from agent.report.words import compared, count, duration, listed, share, span, spread
@@ -197,7 +197,7 @@ def _why_not(pair: Pair) -> str:
         return ""
     ahead = pair.first if pair.difference >= 0 else pair.second
     if ahead in pair.failing:
-        return f"; this is not claimed, since fresh trainings of {ahead}'s winners failed"
+        return f"; this is not claimed, since fresh trainings of {ahead}'s recipes failed"
     return (
         f"; this is not claimed, since {ahead} used more seconds, and the recipes that it had at equal seconds "
         "have not been confirmed"
@@ -250,18 +250,17 @@ def _optimism(campaign: Campaign, ends: list[Final]) -> list[str]:
 
 
 def _longer(campaign: Campaign) -> list[str]:
-    """Whether gains last where there is more time to train."""
-    reference = campaign.level(campaign.reference_confirmed(LONGER))
-    winners = [(s, s.winner.number) for s in campaign.studies if s.winner and s.winner != s.reference]
-    levels = [campaign.level(study.confirmed(number, LONGER)) for study, number in winners]
-    held = [
-        campaign.gain(level, reference) for level in levels if level is not None and reference is not None
-    ]
+    """Whether gains last where there is more time to train; failures are said, or the rest would pass for all."""
+    ends = [final for final in finals(campaign, LONGER) if final.kept]
+    held = [final.confirmed for final in ends if final.confirmed is not None]
+    failing, when = [final for final in ends if final.failed], "With four times the training time"
+    runs, of = sum(final.failed for final in failing), sum(final.failed + final.seeds for final in failing)
+    failed = f"{count(len(failing), 'winner', 'winners')} failed in {runs} of {of}"
     if not held:
-        return []
+        return [f"{when} {failed} trainings."] if failing else []
     whose = "the winner is" if len(held) == 1 else f"{len(held)} winners are on average"
-    size = compared(campaign, averages.fmean(held))
-    return [f"With four times the training time {whose} {size} than the reference with as much."]
+    text = f"{when} {whose} {compared(campaign, averages.fmean(held))} than the reference with as much."
+    return [f"{text} {failed} such trainings, which are left out of this." if failing else text]
 
 
 def _charges(campaign: Campaign, found: list[Pair]) -> str:

@@ -20,7 +20,8 @@ from agent.codec import to_json
 from agent.records import Trial
 from agent.report.campaign import Campaign, Study
 from agent.report.text import line
-from agent.wandb_runs import COMPLETE, RunFolderError, quiet
+from agent.wandb_file import written
+from agent.wandb_runs import COMPLETE, END_SECONDS, RunFolderError, quiet
 
 COLUMNS = (
     "study", "searcher", "searcher seed", "trial", "status", "verdict", "score", "share of reference",
@@ -98,13 +99,11 @@ def write_table(campaign: Campaign, folder: Path, project: str, name: str) -> Pa
             run.log_artifact(artifact)
         finally:
             run.finish()
-            # the process that writes closes the file after it has reported the end
-            wandb.teardown()
-    written = _runs(folder, run_id)
-    if len(written) != 1:
+    made = _runs(folder, run_id)
+    if len(made) != 1 or not written(made[0] / f"run-{run_id}.wandb", END_SECONDS):
         raise RunFolderError(f"{folder / 'wandb'} cannot be written, so there is no table of trials for W&B")
-    (written[0] / COMPLETE).touch()
-    return written[0]
+    (made[0] / COMPLETE).touch()
+    return made[0]
 
 
 def _runs(folder: Path, run_id: str) -> list[Path]:

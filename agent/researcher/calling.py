@@ -27,14 +27,15 @@ class Line:
         folder = switchboard.desk.trial_folder(number)
         self._transcript = Transcript(folder, purpose, switchboard.scrubber)
         self._transcript.add("prompt", {"system": prompt.system, "tools": prompt.tools})
-        self._stored = 0
+        self._stored: list[Block] = []
 
     def send(self, messages: Sequence[Block]) -> Reply:
         """Raises BudgetReached, LLMUnavailable, LLMRefused."""
         searches = sum(tool.get("max_uses", 0) for tool in self._prompt.tools)
         request = Request(self._prompt.system, self._prompt.tools, messages, searches)
-        self._transcript.add("request", {"messages": messages[self._stored :]})
-        self._stored = len(messages)
+        news = [message for message in messages if not any(message is known for known in self._stored)]
+        self._transcript.add("request", {"messages": news})
+        self._stored = list(messages)
         reply = self._board.send(request, self._number, self._purpose)
         self._transcript.add("reply", asdict(reply))
         return reply

@@ -92,6 +92,9 @@ class Exchange:
 
     def _discard(self, reason: str) -> None:
         self._faults.append(reason)
+        while self._messages[-1]["role"] == "assistant":
+            # paused, and part of the reply: a search without its result may not stand before our message
+            self._messages.pop()
         ending = (
             "Propose the next trial, or end without a call" if self._accepted else END[self._toolbox.goal]
         )

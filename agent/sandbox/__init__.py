@@ -42,6 +42,7 @@ Not covered:
 from agent.sandbox.base import (
     RUN_DIR,
     Finished,
+    Job,
     KilledBy,
     Limits,
     Mount,
@@ -56,6 +57,6 @@ from agent.sandbox.none import Unsandboxed
 from agent.sandbox.text import clean_text
 
 __all__ = [
-    "RUN_DIR", "Bubblewrap", "Finished", "KilledBy", "Limits", "Mount", "Preload", "Sandbox", "SandboxUnavailable",
-    "Unsandboxed", "clean_text", "gpu_devices", "remove",
+    "RUN_DIR", "Bubblewrap", "Finished", "Job", "KilledBy", "Limits", "Mount", "Preload", "Sandbox",
+    "SandboxUnavailable", "Unsandboxed", "clean_text", "gpu_devices", "remove",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -100,6 +100,27 @@ class Preload:
     hidden: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of untrusted code: what it is, what it sees, and what it may use.
+
+    run_dir: an existing folder of the host, writable inside at /run_dir, which is also the working directory.
+    mounts: what else of the host is visible. masked: paths inside, each below a mount, that an empty read-only
+    file or folder hides. environment: all that the command sees of the environment beside PATH, HOME, TMPDIR,
+    LANG and USER. log_path: receives output and errors. preload: `command` is Python, a script and its
+    arguments, and may begin in a process that has these libraries imported already.
+    """
+
+    command: Sequence[str]
+    run_dir: Path
+    log_path: Path
+    limits: Limits
+    mounts: Sequence[Mount] = ()
+    masked: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    preload: Preload | None = None
+
+
 class SandboxUnavailable(RuntimeError):
     """Nothing was run, because it could not have been run safely: why (`cause`) and what to do (`fix`)."""
 
@@ -126,27 +147,10 @@ class Sandbox(Protocol):
     def with_gpus(self, numbers: Sequence[int]) -> Sandbox:
         """The same, for runs that may use only these cards of this machine; CUDA counts them from 0."""
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        run_dir: Path,
-        mounts: Sequence[Mount],
-        masked: Sequence[str] = (),
-        environment: Mapping[str, str],
-        limits: Limits,
-        log_path: Path,
-        stop: threading.Event | None = None,
-        preload: Preload | None = None,
-    ) -> Finished:
-        """Run `command` to its end or to a limit; return when all of its processes are gone.
+    def run(self, job: Job, stop: threading.Event | None = None) -> Finished:
+        """See the job to its end or to a limit; return when all of its processes are gone.
 
-        run_dir: an existing folder of the host, writable inside at /run_dir, which is also the working
-            directory. mounts: what else of the host is visible. masked: paths inside, each below a mount,
-            that an empty read-only file or folder hides. environment: all that the command sees of the
-            environment beside PATH, HOME, TMPDIR, LANG and USER. log_path: receives output and errors.
-            stop: set it from another thread to end the run. preload: `command` is Python, a script and its
-            arguments, and may begin in a process that has these libraries imported already.
+        stop: set it from another thread to end the run.
         """
 
     def prepare(self, preload: Preload, environment: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 _SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+_WINDOWS = "dxg"  # all GPUs of a Windows that Linux runs in
+_CHOICES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 Gpus = Literal["all", "none"] | Sequence[int]
 
 
@@ -25,9 +27,15 @@ def gpu_devices(gpus: Gpus = "all", dev: Path = Path("/dev")) -> dict[str, Path]
     if missing := [number for number in chosen if number not in cards]:
         raise ValueError(f"sandbox gpus={list(chosen)}: no device for {missing}, present are {sorted(cards)}")
     if not chosen:
-        return {}
+        windows = dev / _WINDOWS
+        return {f"/dev/{_WINDOWS}": windows} if gpus == "all" and _is_device(windows) else {}
     nodes = [*_shared_nodes(dev), *(cards[number] for number in chosen)]
     return {f"/dev/{node.relative_to(dev)}": node for node in nodes}
+
+
+def choice_of_cards(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a person told CUDA by variables about which cards to use; it holds where all of them are shown."""
+    return {name: environment[name] for name in _CHOICES if name in environment}
 
 
 def card_numbers(devices: Mapping[str, Path]) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from agent.sandbox.base import RUN_DIR, Finished, Limits, Mount, Preload
+from agent.sandbox.base import RUN_DIR, Finished, Job, Limits, Preload
 from agent.sandbox.devices import card_numbers, gpu_devices
 from agent.sandbox.log import Log
 from agent.sandbox.processes import Usage
@@ -24,7 +24,16 @@ from agent.sandbox.supervise import Supervisor
 from agent.sandbox.watch import Watch
 
 _MARK = "SANDBOX_NONE_RUN"
-_KEPT = ("PATH", "HOME", "LANG", "USER", "TMPDIR")
+_KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "USER",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+)
 
 
 class Unsandboxed:
@@ -52,7 +61,11 @@ class Unsandboxed:
     def with_gpus(self, numbers: Sequence[int]) -> Unsandboxed:
         """See Sandbox.with_gpus; a request to CUDA here, as nothing is enforced."""
         other = Unsandboxed()
-        other._chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}
+        # the devices' numbers follow the bus, CUDA's own order the cards' speed
+        other._chosen = {
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers)),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
         return other
 
     def check(self) -> None:
@@ -64,37 +77,27 @@ class Unsandboxed:
     def close(self) -> None:
         """Nothing was prepared."""
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        run_dir: Path,
-        mounts: Sequence[Mount],
-        masked: Sequence[str] = (),
-        environment: Mapping[str, str],
-        limits: Limits,
-        log_path: Path,
-        stop: threading.Event | None = None,
-        preload: Preload | None = None,
-    ) -> Finished:
+    def run(self, job: Job, stop: threading.Event | None = None) -> Finished:
         """See Sandbox.run."""
         if stop is not None and stop.is_set():
             return Finished(None, "stop", 0.0, 0, "", started=False)
         mark = secrets.token_hex(8)
-        paths = {RUN_DIR: str(run_dir.absolute()), **{m.target: str(m.source.absolute()) for m in mounts}}
+        mounts = {mount.target: str(mount.source.absolute()) for mount in job.mounts}
+        paths = {RUN_DIR: str(job.run_dir.absolute()), **mounts}
         began = time.monotonic()
-        folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with closing(Log(log_path, limits.log_bytes)) as log:
+        folder = os.open(job.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with closing(Log(job.log_path, job.limits.log_bytes)) as log:
             process = subprocess.Popen(
-                [*_limited(limits), *(on_host(word, paths) for word in command)],
+                [*_limited(job.limits), *(on_host(word, paths) for word in job.command)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-                cwd=run_dir, start_new_session=True, env=_environment({**environment, **self._chosen}, paths, mark),
+                cwd=job.run_dir, start_new_session=True,
+                env=_environment({**job.environment, **self._chosen}, paths, mark),
             )  # fmt: skip
             tree = MarkedProcesses(process, mark)
             assert process.stdout is not None
             try:
-                watch = Watch(tree, limits, folder, _host_memory)
-                killed_by = Supervisor(tree, watch, process.stdout.fileno(), log, limits).supervise(stop)
+                watch = Watch(tree, job.limits, folder, _host_memory)
+                killed_by = Supervisor(tree, watch, process.stdout.fileno(), log, job.limits).supervise(stop)
             finally:
                 tree.kill()
                 process.wait()

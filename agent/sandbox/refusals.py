@@ -25,8 +25,9 @@ _KNOWN = (
     ),
     (
         "Can't mount proc",
-        "/proc is masked by the container, so no new one can be mounted",
-        _DOCKER,
+        "/proc is partly covered (by a container's masks; by NVIDIA's container runtime, which covers "
+        "/proc/driver/nvidia), so an ordinary user can mount no new one",
+        f"{_DOCKER}; where it is NVIDIA's, run as root with --cap-add SYS_ADMIN",
     ),
     (
         "setting up uid map",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ from agent.records import Proposal, Status, Trial, Value, current_recipe
 
 Direction = Literal["minimize", "maximize"]
 
+# which draw a proposal is, among its params
+DRAW = "@draw"
 # what says that a point does not work; an interrupted trial says nothing, a duplicate nothing new
 FAILURES: frozenset[Status] = frozenset({"diverged", "crashed", "out_of_memory", "timeout", "rejected"})
 
@@ -157,9 +160,18 @@ def active(params: Mapping[str, Any], space: Space) -> dict[str, Value]:
     return {key: params[key] for key in space.distributions if key in on or key not in space.conditions}
 
 
-def derive_seed(seed: int, count: int) -> int:
-    """A seed for the proposal after `count` trials: another one each time, the same one after a resume."""
-    return int(np.random.SeedSequence([seed, count]).generate_state(1)[0])
+def next_draw(history: Sequence[Trial]) -> int:
+    """The first draw that no trial came of: the number of trials, unless one was interrupted beside others.
+
+    The number alone would then repeat the draw of a trial that ended, and pass over the interrupted one.
+    """
+    drawn = {trial.proposal.params.get(DRAW, place) for place, trial in enumerate(history)}
+    return next(number for number in count() if number not in drawn)
+
+
+def derive_seed(seed: int, draw: int) -> int:
+    """A seed for one draw: another one each time, the same one after a resume."""
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
 
 
 def check_defaults(space: Space, name: str) -> None:

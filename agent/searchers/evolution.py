@@ -3,7 +3,7 @@
 Optuna's CmaEsSampler keeps its state where no other process finds it, takes no foreign points and draws
 categorical knobs at random. Here `cmaes.CMA` is rebuilt from the history at each ask: every proposal carries
 its point in the unit cube (`LATENT` in its params), whole generations are told in the order of the trials,
-and the random state comes from (seed, number of trials).
+and the random state comes from (seed, number of the draw).
 
 Knobs are scaled to [0, 1] (log scales in the logarithm, integers rounded on the way out). A categorical knob
 has one coordinate a choice, and the largest wins. The search starts at the reference.
@@ -31,6 +31,7 @@ from optuna.distributions import (
 from agent.distributions import on_grid
 from agent.records import Proposal, Trial, Value
 from agent.searchers.base import (
+    DRAW,
     Direction,
     Point,
     Points,
@@ -39,6 +40,7 @@ from agent.searchers.base import (
     active,
     check_defaults,
     derive_seed,
+    next_draw,
 )
 
 LATENT = "@latent"
@@ -91,8 +93,9 @@ class CmaEsSearcher(Searcher):
     def ask(self, history: Sequence[Trial]) -> Proposal:
         """A draw from the present distribution, as a complete set of overrides on top of the reference."""
         evolution = self.replay(history)
-        # the state of the generator is set from outside: a draw depends on the history's length alone
-        evolution.reseed_rng(derive_seed(self.seed, len(history)))
+        # the state of the generator is set from outside: it depends on the number of the draw alone
+        draw = next_draw(history)
+        evolution.reseed_rng(derive_seed(self.seed, draw))
         coordinates = evolution.ask()
         params = self.cube.params(coordinates)
         return Proposal(
@@ -100,7 +103,7 @@ class CmaEsSearcher(Searcher):
             base="reference",
             searcher=self.name,
             route="sampler",
-            params={**params, LATENT: [float(coordinate) for coordinate in coordinates]},
+            params={**params, LATENT: [float(coordinate) for coordinate in coordinates], DRAW: draw},
         )
 
     def tell(self, trial: Trial) -> None:

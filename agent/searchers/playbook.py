@@ -20,7 +20,8 @@ from agent.distributions import contains, on_grid
 from agent.records import Proposal, Trial, Value, current_recipe
 from agent.searchers.base import Direction, Searcher, Space
 
-STEP = "@step"
+# the step that a proposal is, and those that ran beside it, among its params
+STEP, BESIDE = "@step", "@beside"
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class PlaybookSearcher(Searcher):
         """The next step that changes something, on top of the recipe; None at the end of the list."""
         recipe = current_recipe(history)
         values = {**self.space.defaults, **(recipe.overrides if recipe else {})}
-        walked = [t for t in history if STEP in t.proposal.params and not _interrupted(t)]
+        walked = [t for t in history if STEP in t.proposal.params and not t.interrupted]
         done = {trial.proposal.params[STEP]: trial for trial in walked}
-        for number in range(max(done, default=-1) + 1, len(self.steps)):
+        # a step passed over is nobody's, one that was interrupted is named by those that ran beside it
+        known = {number for trial in walked for number in trial.proposal.params.get(BESIDE, ())}
+        later = range(max(done, default=-1) + 1, len(self.steps))
+        for number in [*sorted(known - done.keys()), *later]:
             step = self.steps[number]
             changes = self._changes(step, values)
             if changes and not _kept(done.get(step.unless_kept)):
@@ -68,7 +72,7 @@ class PlaybookSearcher(Searcher):
                     category=step.category,
                     searcher=self.name,
                     route="playbook",
-                    params={STEP: number},
+                    params={STEP: number, BESIDE: [s for s, t in done.items() if t.outcome is None]},
                 )
         return None
 
@@ -145,10 +149,6 @@ def _check(space: Space, step: Step, where: str) -> None:
                 raise ValueError(f"{where}: {key} times {change.factor}; a factor is a number above 0")
         elif not contains(distribution, on_grid(distribution, change)):
             raise ValueError(f"{where}: {key}={change!r} is outside {distribution}")
-
-
-def _interrupted(trial: Trial) -> bool:
-    return trial.outcome is not None and trial.outcome.status == "interrupted"
 
 
 def _kept(trial: Trial | None) -> bool:

@@ -1,7 +1,7 @@
 """The queue: lines of JSON enter, one a proposal, and leave in their order; for people, tests and replays.
 
 A line is an object with the fields of `Proposal`, all optional: {"overrides": {"optimizer.lr": 1e-3}}. Which
-line comes next is the number of queue proposals in the history, so a resumed study goes on where it stopped
+line comes next is the first of which the history holds no trial, so a resumed study goes on where it stopped
 (standard input must then be given from its beginning again). A line that cannot be read is a proposal all the
 same: an invalid one, with the line's number and what is wrong, to be rejected and charged. Blank lines do not
 count. A file is read anew at each ask, so a person may append to it while the study runs.
@@ -34,10 +34,9 @@ class QueueSearcher(Searcher):
 
     def ask(self, history: Sequence[Trial]) -> Proposal | None:
         """The next line as a proposal, its overrides laid over the recipe unless it says otherwise."""
-        position = sum(trial.proposal.route == self.name for trial in history)
-        numbered = ((n, line) for n, line in enumerate(self._lines(), start=1) if line.strip())
-        for count, (number, line) in enumerate(numbered):
-            if count == position:
+        tried = {trial.proposal.params.get(LINE) for trial in history if trial.proposal.route == self.name}
+        for number, line in enumerate(self._lines(), start=1):
+            if line.strip() and number not in tried:
                 return self._proposal(number, line)
         return None
 

@@ -1,6 +1,6 @@
 """Optuna's samplers as searchers (random, TPE, GP): the history enters, the sampler's next point leaves.
 
-Each `ask` builds an in-memory study from the history and a sampler seeded from (seed, number of trials), and
+Each `ask` builds an in-memory study from the history and a sampler seeded from (seed, number of the draw), and
 asks once. So nothing lives between two asks, and resuming is not a special case.
 
 Failures: Optuna's samplers ignore trials that failed, so here a failed trial is a finished one with a
@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agent.records import Proposal, Trial
 from agent.searchers.base import (
+    DRAW,
     Direction,
     Point,
     Points,
@@ -30,6 +31,7 @@ from agent.searchers.base import (
     active,
     check_defaults,
     derive_seed,
+    next_draw,
 )
 
 FAILED = "failed"
@@ -57,7 +59,8 @@ class OptunaSearcher(Searcher):
     def ask(self, history: Sequence[Trial]) -> Proposal:
         """The sampler's next point, as a complete set of overrides on top of the reference."""
         known = self.points.of(history)
-        study = self._study(known, derive_seed(self.seed, len(history)))
+        draw = next_draw(history)
+        study = self._study(known, derive_seed(self.seed, draw))
         trial = study.ask(dict(self.space.distributions))
         finished = sum(point.kind != "pending" for point in known)
         return Proposal(
@@ -65,7 +68,7 @@ class OptunaSearcher(Searcher):
             base="reference",
             searcher=self.name,
             route="startup" if finished < self.startup_trials else "sampler",
-            params=trial.params,
+            params={**trial.params, DRAW: draw},
         )
 
     def tell(self, trial: Trial) -> None:

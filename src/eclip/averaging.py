@@ -15,6 +15,7 @@ class EMA:
 
     average <- d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)) at update n: this
     warm-up lets short runs forget their initial weights. Buffers are left alone: the models here train none.
+    Where the model has moved to another device since, its averages follow.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -32,6 +33,7 @@ class EMA:
         """Take in the model's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
+        self._follow()
         torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
@@ -48,7 +50,13 @@ class EMA:
     @torch.no_grad()
     def copy_to_model(self) -> None:
         """Give the model the averaged weights for good."""
+        self._follow()
         torch._foreach_copy_(list(self.parameters.values()), list(self.averages.values()))
+
+    def _follow(self) -> None:
+        name, parameter = next(iter(self.parameters.items()))
+        if self.averages[name].device != parameter.device:
+            self.averages = {name: average.to(parameter.device) for name, average in self.averages.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""

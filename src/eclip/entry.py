@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import sys
@@ -17,12 +18,17 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
 from eclip.config import ConfigError, Settings, check
+from eclip.data.odvg import DataError
+
+Result = TypeVar("Result")
+KEYED = re.compile(r"[a-z_]+\.[a-z_.]+=")
 
 if os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1):
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -51,6 +57,25 @@ def checked(config: DictConfig) -> Settings:
     except ConfigError as error:
         # not as an exception: Hydra would print a line of its own before it
         raise SystemExit(_refuse(f"{error}{_where(str(error))}")) from None
+
+
+def one_line_refusals(main: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+    """Below hydra.main: what was asked for and is not there, or cannot be used, ends the process with status 2 and
+    one line: a ConfigError, a line of the annotations, a path or name that is told by its key (`run.resume=…: no
+    such run folder`). Any other error is a fault, and keeps its stack."""
+
+    @functools.wraps(main)
+    def told(config: DictConfig) -> Result:
+        try:
+            return main(config)
+        except (ConfigError, DataError) as error:
+            raise SystemExit(_refuse(str(error))) from None
+        except OSError as error:
+            if not KEYED.match(str(error)):
+                raise
+            raise SystemExit(_refuse(str(error))) from None
+
+    return told
 
 
 def _refuse(message: str) -> int:

@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_original_cwd, to_absolute_path
 
 from eclip.config import ConfigError, Trainer, check_shares
+from eclip.gpu import on_gpu
 from eclip.ranks import ALONE, Ranks
 
 # seconds that a process has to notice by itself that another one is gone
@@ -27,11 +28,6 @@ GRACE = 20.0
 MEETING = timedelta(minutes=10)
 _runs = itertools.count()
 Lost = Callable[[str], None]
-
-
-def on_gpu(settings: Trainer) -> bool:
-    """Whether the run trains on a GPU: when told to, or when there is one."""
-    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
 
 
 def devices(settings: Trainer) -> int:

@@ -18,15 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from eclip.config import Settings
+from eclip.config import ConfigError, Settings
 from eclip.data.splits import FoldData
 from eclip.device_ranks import ranks_on
+from eclip.gpu import device_name, idle_card
 from eclip.launch import joined
 from eclip.lightning_module import Diverged, ECLIPModule
 from eclip.loggers import finish, make_loggers
 from eclip.metrics import Array, retrieval_scores
 from eclip.run_directory import Result, RunDirectory, seconds_since_process_start
-from eclip.training import build_module, embed_candidates, train_fold
+from eclip.training import build_module, embed_candidates, half_precision, train_fold
 
 log = logging.getLogger("eclip")
 Embeddings = dict[str, Array]
@@ -48,6 +49,11 @@ class Run:
         self.scores: dict[str, dict[str, float]] = {}
         self.seconds_left = settings.budget.seconds
         self._folds_left = 1 if settings.final or settings.data.fold is not None else len(settings.data.folds)
+        resume = settings.run.resume
+        if resume is not None and not Path(resume).is_dir():  # before minutes of drawing and packing
+            raise ConfigError(f"run.resume={resume}: no such run folder")
+        if idle := idle_card(settings.trainer):
+            _refuse_or_warn(settings, idle)
         self.processes = ExitStack()
         self.ranks = self.processes.enter_context(joined(settings.trainer, self._lose))
         self.loggers: list[Any] = []
@@ -56,6 +62,11 @@ class Run:
             plain: Any = OmegaConf.to_container(config, resolve=True)
             self.loggers = make_loggers(settings.logger, self.path, plain)
         _log_to(self.path / "train.log" if self.ranks.rank == 0 else None)
+        log.info(
+            "on %s, in %s",
+            device_name(settings.trainer),
+            "bf16" if half_precision(settings.trainer) else "fp32",
+        )
 
     def __enter__(self) -> Run:
         # what is imported by now stays: no later collection walks it, least of all the one at the
@@ -78,6 +89,10 @@ class Run:
             self._charge(module, data)  # a run that diverged has a curve, too
         if data.candidates:
             self._keep(*embed_candidates(trainer, module, data), data, module.device)
+        if self._folds_left:
+            # Lightning's circles of references would keep weights, moments and gradients beside the next fold's
+            del trainer, module
+            gc.collect()
 
     def _charge(self, module: ECLIPModule, data: FoldData) -> None:
         used = module.clock.elapsed()
@@ -141,6 +156,15 @@ class Run:
         self._write("crashed", reason)
         log.error("crashed: %s", reason)
         os._exit(1)
+
+
+def _refuse_or_warn(settings: Settings, idle: str) -> None:
+    """A GPU is here and cannot be used: a person is told; the lab's run fails, or a study would be a slow one."""
+    if settings.evaluation == "sealed":
+        raise ConfigError(
+            f"trainer.accelerator=auto: {idle}; or leave the GPU alone: sandbox.backend.gpus=none"
+        )
+    log.warning("training on the CPU, though there is a GPU (trainer.accelerator=cpu says so): %s", idle)
 
 
 def _ending(error: BaseException | None) -> tuple[str, str]:

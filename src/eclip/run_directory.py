@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import save_file
 
 import eclip
+from eclip.config import ConfigError
 
 MOST_POINTS = 200
 
@@ -43,7 +44,10 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: DictConfig) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir={path}: {error.strerror}") from None
         OmegaConf.save(config, path / "config.yaml", resolve=True)
 
     def write(self, result: Result) -> None:

@@ -13,7 +13,7 @@ from agent.records import Measurement, Outcome, Proposal, Trial, Verdict
 from agent.removal import Unremovable, changes_of, merged, removed
 from agent.report import load
 from agent.report.attribution import attribution
-from agent.retraining import RetrainingError, Stopped, lineage
+from agent.retraining import RetrainingError, Stopped
 from tests.agent.campaign import ledger_of, toy_room
 from tests.agent.study import toy_loop
 
@@ -46,7 +46,7 @@ def taken_apart(tmp_path_factory):
 
 
 def test_the_recipe_under_test_is_what_the_comments_say(taken_apart):
-    assert [trial.number for trial in lineage(taken_apart[1])] == [0, 1, 2, 3, 4]
+    assert [trial.number for trial in taken_apart[1].lineage()] == [0, 1, 2, 3, 4]
 
 
 def test_each_change_has_an_effect_with_an_interval(taken_apart):
@@ -64,7 +64,7 @@ def test_each_change_has_an_effect_with_an_interval(taken_apart):
 
 def test_leaving_out_the_learning_rate_means_the_one_before(taken_apart):
     folder, ledger, _, _ = taken_apart
-    steps = lineage(ledger)
+    steps = ledger.lineage()
     bench = toy_room(folder).of(ledger)
     [change] = [
         c for c in changes_of(steps, "trial", bench.task) if str(c) == "optimizer.lr" and c.trial == 2
@@ -178,7 +178,7 @@ def test_a_change_that_later_edits_build_on_cannot_be_left_out(tmp_path):
     with toy_loop(tmp_path, proposals, name="s", folds=(0,)) as loop:
         loop.run()
     ledger = ledger_of(tmp_path, "s")
-    bench, steps = toy_room(tmp_path).of(ledger), lineage(ledger)
+    bench, steps = toy_room(tmp_path).of(ledger), ledger.lineage()
     assert len(steps) == 3
     first, second = changes_of(steps, "trial", bench.task)
     with pytest.raises(Unremovable, match="later trials edited the same lines as 1"):

@@ -19,7 +19,6 @@ from agent.campaign import CampaignError, ended, entries_of, open_from, studies_
 from agent.composition import composed_file
 from agent.git import Git
 from agent.ledger import Ledger
-from agent.retraining import reference_of
 from agent.searchers.base import Searcher, SearcherStopped
 from agent.space import Space
 from agent.task import Task
@@ -70,7 +69,7 @@ def test_studies_take_turns(finished):
 
 def test_the_reference_is_measured_once_and_charged_to_each(finished):
     folder = finished[0]
-    first, *others = [reference_of(ledger_of(folder, name)) for name in NAMES]
+    first, *others = [ledger_of(folder, name).reference() for name in NAMES]
     assert first.charges.seconds > 0
     for name, other in zip(NAMES[1:], others, strict=True):
         assert other.outcome == first.outcome
@@ -238,7 +237,7 @@ def test_kill_minus_nine_at_random_moments(tmp_path):
             if t.outcome.status != "interrupted" and t.proposal.route != "reference"
         ]
         assert len(counted) == 2
-        references.append(reference_of(ledger).outcome)
+        references.append(ledger.reference().outcome)
     assert references[0] == references[1] == references[2]
 
 
@@ -310,3 +309,30 @@ def test_the_table_on_a_terminal_shows_every_study(finished):
     shown = text.getvalue()
     assert shown.count("2/2") == 3
     assert "6 of 6 trials" in shown
+
+
+STEP = """
+import sys, time
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1.0)  # what is under way is stopped, charged and noted
+    print("in order", flush=True)
+    sys.exit(3)
+"""
+
+
+def test_an_interrupt_leaves_the_script_under_way_its_time(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "one.py").write_text(STEP)
+    program = f"import pathlib; from scripts import campaign; campaign.ROOT = pathlib.Path({str(tmp_path)!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program}; campaign.step('A step.', 'one', [])"],
+        cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.communicate(timeout=30)[0] == "in order\n"
+    assert process.returncode == 3

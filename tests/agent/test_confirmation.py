@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
 
+import psutil
 import pytest
 
+import agent.ledger.study
+from agent.checkout import CheckoutChanged
+from agent.composition import composed_file
 from agent.confirmation import Confirmation
+from agent.interrupt import on_interrupt
 from agent.ledger import Ledger, LedgerError, Owner
 from agent.report import load
 from agent.report.comparison import finals
-from agent.retraining import RetrainingError, Stopped, confirmed, lineage
+from agent.retraining import RetrainingError, Stopped, confirmed, open_retraining
 from agent.sandbox import Bubblewrap
 from tests.agent.campaign import ledger_of, toy_room
 from tests.agent.study import toy_loop
+from tests.fake_task import host
 
 SEEDS, FACTORS = [100, 101], [1, 4]
 GOOD = {"overrides": {"optimizer.lr": 0.1}}
@@ -70,7 +80,7 @@ def test_winner_and_reference_are_measured_on_every_seed_under_every_budget(done
 
 def test_the_winners_code_is_what_runs(done):
     folder, _, ledgers, _ = done
-    commit = lineage(ledgers["edited"])[-1].commit
+    commit = ledgers["edited"].lineage()[-1].commit
     code = folder / "runs" / "edited" / "code" / commit[:16]
     assert "0.0 * random" in (code / "src" / "toy" / "model.py").read_text()
 
@@ -165,6 +175,7 @@ def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
         except Stopped:
             assert ledger.holder() is None
     assert sittings > 1
+    assert len(events(ledger, "retraining_stopped")) == sittings - 1
     keys = [(e["trial"], e["measurements"][0]["seed"]) for e in events(ledger, "confirmed")]
     assert len(keys) == len(set(keys)) == 2 * len(SEEDS)
     assert len(events(ledger, "confirming")) == 1
@@ -172,7 +183,7 @@ def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
 
 def test_earlier_recipes_can_be_confirmed_too(tmp_path):
     [ledger] = studies(tmp_path, s=[{"overrides": {"optimizer.lr": 0.03}}, GOOD])
-    assert len(lineage(ledger)) == 3
+    assert len(ledger.lineage()) == 3
     Confirmation(toy_room(tmp_path), [ledger], [100], [1], trials={"s": [1]}, say=str).measure()
     assert all(confirmed(ledger, trial, 1) for trial in (0, 1, 2))
     with pytest.raises(RetrainingError, match=r"\[7\] are not in the recipe's lineage"):
@@ -194,6 +205,18 @@ def test_what_cannot_be_confirmed_is_refused(done, tmp_path):
             Confirmation(toy_room(tmp_path), [loop.ledger], SEEDS)
 
 
+def test_a_checkout_that_refuses_the_study_by_now_says_what_to_do(done, monkeypatch):
+    def newer(config):
+        raise ValueError("trainer.num_nodes is missing; give it a value")
+
+    monkeypatch.setattr(host, "check", newer)
+    folder, _, ledgers, _ = done
+    commit = ledgers["edited"].lineage()[0].commit
+    said = f"study edited was begun at commit {commit}(.|\n)*num_nodes is missing(.|\n)*--detach {commit}\\)"
+    with pytest.raises(CheckoutChanged, match=said):
+        Confirmation(toy_room(folder), [ledgers["edited"]], [200]).measure()
+
+
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
     """PID 1 lives; a process that works on the study is not overrun, and nothing stays claimed."""
     folder, _, ledgers, _ = done
@@ -203,3 +226,45 @@ def test_a_study_that_a_loop_works_on_is_left_alone(done):
         Confirmation(toy_room(folder), [ledgers["edited"], ledgers["nothing"]], SEEDS).measure()
     ledgers["nothing"].release(holder)
     assert ledgers["edited"].holder() is None
+
+
+def test_what_another_machine_has_taken_over_is_not_written_to(tmp_path, monkeypatch):
+    [ledger] = studies(tmp_path, s=[GOOD])
+    monkeypatch.setattr(agent.ledger.study, "LEASE_SECONDS", 0.1)
+    room, far, before = toy_room(tmp_path), "elsewhere@12ab:17:12.50", []
+
+    def taken_over(text):
+        ledger.release(str(Owner.here()))
+        ledger.claim(far)
+        assert room.stop.wait(10)
+        before.extend(ledger.events())
+
+    with pytest.raises(LedgerError, match=f"no longer held by .*; {far} holds it"):
+        Confirmation(room, [ledger], SEEDS, [1], say=taken_over).measure()
+    assert ledger.events() == before
+    assert len(events(ledger, "confirmed")) == 1
+    assert ledger.holder().owner == far
+
+
+def test_the_fork_server_ends_with_the_retraining():
+    root = Path(__file__).parents[2]
+    words = "searcher_name=any budget_name=any study=any sandbox=bubblewrap"
+    config = composed_file(root / "configs", "confirm", words.split())
+    with ExitStack() as stack:
+        room = open_retraining(config, root, stack)
+        assert room.sandbox.name == "bubblewrap"
+        [server] = psutil.Process().children()
+    assert not server.is_running()
+
+
+def test_the_first_interrupt_asks_to_stop_and_the_second_ends(capsys):
+    asked, before = [], signal.getsignal(signal.SIGINT)
+    try:
+        on_interrupt(lambda: asked.append(True), "the run under way")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked == [True]
+        assert "the run under way is charged" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.sandbox import Bubblewrap, Finished, Limits, Mount, Preload
+from agent.sandbox import Bubblewrap, Finished, Limits, Preload
 from agent.sandbox.forkserver import ForkServer, ForkServerFailed
 from agent.sandbox.warm import Warmth
-from tests.contract.sandbox import LIMITS, SANDBOXED, Lab, WarmLab, open_lab
+from tests.contract.sandbox import LIMITS, SANDBOXED, Lab, WarmLab, job, open_lab
 
 WARM = [kind for kind in SANDBOXED if kind.startswith("warm")]
 LIBRARY = Preload(("decimal",))
@@ -35,10 +35,7 @@ class Bench:
         command = [*self.lab.write(code), *arguments]
         shutil.rmtree(self.lab.run_dir)
         self.lab.run_dir.mkdir()
-        return self.sandbox.run(
-            command, run_dir=self.lab.run_dir, mounts=self.lab.mounts, environment=environment, limits=LIMITS,
-            log_path=self.lab.folder / "log", preload=preload,
-        )  # fmt: skip
+        return self.sandbox.run(job(self.lab, command, environment=environment, preload=preload))
 
     def says(self, code: str, **options: str) -> str:
         finished = self.run(code, **options)
@@ -74,6 +71,13 @@ def test_libraries_are_there_and_the_code_is_as_of_now(bench: Bench) -> None:
     assert "No module named 'part'" in bench.run(read).log_tail
 
 
+def test_what_stands_inside_only_can_be_imported(bench: Bench) -> None:
+    """When the server looked, there was no such folder, and Python remembers that."""
+    (bench.lab.code / "more").mkdir()
+    (bench.lab.code / "more" / "extra.py").write_text("WORD = 'found'")
+    assert bench.says("import extra; print(extra.WORD)", PYTHONPATH="/code/more") == "found"
+
+
 def test_a_fork_looks_like_a_fresh_interpreter(bench: Bench) -> None:
     look = """
         import gc, random, threading
@@ -86,12 +90,7 @@ def test_a_fork_looks_like_a_fresh_interpreter(bench: Bench) -> None:
     warm = self_told(bench.run(look))
     assert warm.pop("random") != self_told(bench.run(look)).pop("random")
     command = bench.lab.write(look)
-    cold = self_told(
-        Bubblewrap().run(
-            command, run_dir=bench.lab.run_dir, mounts=bench.lab.mounts, environment={}, limits=LIMITS,
-            log_path=bench.lab.folder / "log",
-        )
-    )  # fmt: skip
+    cold = self_told(Bubblewrap().run(job(bench.lab, command)))
     del cold["random"]
     # the cold one's session is the shell's that started it; a zip that is not there is no loss
     assert (warm.pop("leader"), cold.pop("leader")) == (True, False)
@@ -291,10 +290,8 @@ def test_who_waits_for_a_server_hears_that_another_thread_has_replaced_it(tmp_pa
 
 
 def test_a_command_that_is_no_script_starts_cold(bench: Bench) -> None:
-    finished = bench.sandbox.run(
-        [sys.executable, "-c", "print('ran')"], run_dir=bench.lab.run_dir, mounts=(), environment={},
-        limits=LIMITS, log_path=bench.lab.folder / "log", preload=LIBRARY,
-    )  # fmt: skip
+    command = [sys.executable, "-c", "print('ran')"]
+    finished = bench.sandbox.run(job(bench.lab, command, preload=LIBRARY))
     assert finished.log_tail == "ran\n"
     assert "is not this Python with a script" in finished.cold
 
@@ -360,10 +357,14 @@ def test_the_seconds_of_a_run_begin_with_its_fork(bench: Bench, tmp_path: Path) 
     (tmp_path / "slow_library.py").write_text("import time; time.sleep(1.0)")
     limits = Limits(**{**vars(LIMITS), "wall_seconds": 0.8})
     finished = bench.sandbox.run(
-        bench.lab.write("time.sleep(0.2)"), run_dir=bench.lab.run_dir, mounts=[Mount(bench.lab.code, "/code")],
-        environment={"PYTHONPATH": str(tmp_path)}, limits=limits, log_path=bench.lab.folder / "log",
-        preload=Preload(("slow_library",)),
-    )  # fmt: skip
+        job(
+            bench.lab,
+            bench.lab.write("time.sleep(0.2)"),
+            environment={"PYTHONPATH": str(tmp_path)},
+            limits=limits,
+            preload=Preload(("slow_library",)),
+        )
+    )
     assert (finished.returncode, finished.killed_by, finished.cold) == (0, None, "")
     assert 0.2 <= finished.seconds < 0.8
 

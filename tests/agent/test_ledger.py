@@ -199,10 +199,18 @@ def test_a_study_is_resumed_only_as_it_was_begun(sqlite_url: str) -> None:
     ledger.study("first", create=SPEC)
     with pytest.raises(LedgerError, match=r"searcher_seed is 3, asked for 4.*Use another study name"):
         ledger.study("first", create=replace(SPEC, searcher_seed=4))
-    resumed = ledger.study("first", create=replace(SPEC, versions={"optuna": "5.0.1"}))
+    ledger.study("of one commit", create=replace(SPEC, versions={"checkout": "12ab"}))
+    with pytest.raises(
+        LedgerError, match=r"begun otherwise \(by the code of commit 12ab; this is 34cd\): sear"
+    ):
+        ledger.study("of one commit", create=replace(SPEC, searcher_seed=4, versions={"checkout": "34cd"}))
+    for _ in range(2):  # what is known by now is no change
+        resumed = ledger.study("first", create=replace(SPEC, versions={"optuna": "5.0.1"}))
     [event] = resumed.events()
     assert event["event"] == "versions changed"
     assert event["before"] == {"optuna": "5.0.0"}
+    back = ledger.study("first", create=SPEC).events()
+    assert [(e["before"]["optuna"], e["now"]["optuna"]) for e in back[1:]] == [("5.0.1", "5.0.0")]
 
 
 def test_a_study_of_someone_else_is_left_alone(sqlite_url: str) -> None:

@@ -21,7 +21,7 @@ from agent.sandbox.disk import Unmeasurable, measure
 from agent.sandbox.interpreter import interpreter_folders, require_readable
 from agent.sandbox.none import on_host
 from agent.sandbox.strays import supervisor_mark, sweep_strays
-from tests.contract.sandbox import LABS, LIMITS, ORDINARY_UID, ROOT, SANDBOXED, Lab, open_lab
+from tests.contract.sandbox import LABS, LIMITS, ORDINARY_UID, ROOT, SANDBOXED, Lab, job, open_lab
 
 
 @pytest.fixture(params=LABS)
@@ -248,10 +248,7 @@ def test_standard_output_can_be_opened_anew(any_lab: Lab) -> None:
 
 
 def test_command_that_does_not_exist(caller: Lab) -> None:
-    finished = Bubblewrap().run(
-        ["/code/nothing"], run_dir=caller.run_dir, mounts=caller.mounts, environment={}, limits=LIMITS,
-        log_path=caller.folder / "log",
-    )  # fmt: skip
+    finished = Bubblewrap().run(job(caller, ["/code/nothing"]))
     assert finished.returncode == 127
 
 
@@ -311,10 +308,7 @@ def test_devices_are_passed() -> None:
             names = sorted(name for name in os.listdir("/dev") if name.startswith("nvidia"))
             tell(names=names, caps=os.listdir("/dev/nvidia-caps"), opened=attempt(open, "/dev/nvidia1", "wb"))
         """)
-        finished = sandbox.run(
-            command, run_dir=lab.run_dir, mounts=lab.mounts, environment={}, limits=LIMITS,
-            log_path=lab.folder / "log",
-        )  # fmt: skip
+        finished = sandbox.run(job(lab, command))
     assert finished.log_tail == (
         '{"names": ["nvidia-caps", "nvidia-uvm", "nvidia-uvm-tools", "nvidia1", "nvidiactl"], '
         '"caps": ["nvidia-cap1"], "opened": "done"}\n'

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.progress import lineage
-from agent.records import Proposal
+from agent.records import Proposal, lineage
 from scripts import dashboard, status
 from tests.agent.scripted import ScriptedStudy, edit
 
@@ -65,6 +64,14 @@ def test_all_studies_in_a_table(
     expected = "story tpe 3 4/20 80.000 -20.0% 2:40 0.05 ended: all trials are used"
     assert lines[1].split() == expected.split()
     assert lines[2].split() == "bare tpe 3 0/20 0:00 0.00 stopped · sandbox=none".split()
+    # where there is no room, columns that the name holds make it for the state
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = said(capsys, f"ledger.url=sqlite:///{ledger}").splitlines()
+    assert narrow[1].split() == "story 4/20 80.000 -20.0% 2:40 0.05 ended: all trials are used".split()
+    monkeypatch.setenv("COLUMNS", "140")
+    assert said(capsys, "story", f"ledger=sqlite:///{ledger}") == said(
+        capsys, f"ledger=sqlite:///{ledger}", "study=story"
+    )
 
 
 def test_one_study_with_recipe_and_what_is_left(

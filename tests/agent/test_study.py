@@ -15,6 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from agent.acceptance import from_config
+from agent.asked import AskedError
+from agent.checkout import CheckoutChanged, version
 from agent.git import Git
 from agent.ledger import Ledger, LedgerError
 from agent.loop import Loop
@@ -24,6 +26,7 @@ from agent.space import Space, SpaceError
 from agent.study import open_study, require_hidden, require_one_copy, run_environment
 from agent.task import Task, TaskError
 from agent.workspace import WorkspaceError
+from tests.fake_task import host
 from tests.fake_task.fixture import HERE, toy_repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +106,8 @@ def test_its_spec_says_what_makes_it_comparable(opened):
     assert spec.budget == Budget(2, 20, wall_factor=2.0, setup_seconds=60)
     assert spec.training_seeds == (0, 1, 2, 3, 4)
     assert "optuna" in spec.versions
+    assert spec.versions["checkout"] == version(opened.root) == opened.git("rev-parse", "HEAD")
+    assert spec.versions["workers"] == "1"
     assert spec.details["base"] == ["experiment=baseline"]
 
 
@@ -146,11 +151,10 @@ def test_a_study_whose_answers_runs_could_see_is_not_begun(fresh, tmp_path):
     assert not (fresh.root / "vault").exists()
 
 
-@pytest.mark.parametrize("seeds", ["[0,1]", "[0,1,1,2]"])
-def test_seeds_that_a_rule_would_run_out_of_are_refused(fresh, seeds):
+def test_seeds_that_a_rule_would_run_out_of_are_refused(fresh):
     """With two seeds no candidate that needs a third could ever be kept, whatever it scored."""
-    with pytest.raises(ValueError, match=r"training_seeds=\[0, 1.*at least 3 different"):
-        fresh.open(f"training_seeds={seeds}")
+    with pytest.raises(AskedError, match=r"training_seeds=\[0, 1\]: expected at least 3"):
+        fresh.open("training_seeds=[0,1]")
     assert not (fresh.root / "runs").exists()
 
 
@@ -188,6 +192,30 @@ def test_what_is_wrong_is_said_before_a_study_exists(fresh, override, error, mes
     assert fresh.studies() == []
     assert fresh.git("for-each-ref") == before
     assert not (fresh.root / "vault").exists()
+
+
+def test_resuming_with_a_checkout_that_refuses_the_study_says_what_to_do(fresh, monkeypatch):
+    own = "task=toy space=toy searcher=random sandbox=none budget=smoke acceptance=greedy task.folds=[0]".split()
+    with ExitStack() as stack:
+        loop = open_study(sweep(*own, groups=fresh.groups), fresh.root, stack)
+        steps = loop.steps()
+        next(steps)
+        steps.close()
+    began = fresh.git("rev-parse", "HEAD")
+    fresh.git("commit", "--quiet", "--allow-empty", "-m", "Upgrade")
+    fresh.open(*own, "budget.trials=6")  # an upgrade that changes nothing that matters
+
+    def newer(config):
+        raise ValueError("trainer.num_nodes is missing; give it a value")
+
+    monkeypatch.setattr(host, "check", newer)
+    said = f"begun at commit {began}, and the checkout, now at {fresh.git('rev-parse', 'HEAD')}, refuses"
+    with pytest.raises(CheckoutChanged, match=f"{said}(.|\n)*num_nodes is missing(.|\n)*--detach {began}\\)"):
+        fresh.open(*own, "budget.trials=6")
+    ledger = Ledger.open(f"sqlite:///{fresh.root}/runs/ledger.db").study("blue")
+    assert len(ledger.trials()) == 1
+    changed = [event for event in ledger.events() if event["event"] == "versions changed"]
+    assert changed[0]["before"]["checkout"] == began
 
 
 def test_a_missing_sandbox_is_said_before_anything_is_written(fresh, monkeypatch):

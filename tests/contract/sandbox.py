@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from agent.sandbox import Bubblewrap, Finished, Limits, Mount, Preload, Sandbox, Unsandboxed
+from agent.sandbox import Bubblewrap, Finished, Job, Limits, Mount, Preload, Sandbox, Unsandboxed
 
 ROOT = Path(__file__).parents[2]
 ORDINARY_UID = 61_234
@@ -60,17 +60,17 @@ def tell(**facts):
 _ONCE = """
 import dataclasses, json, os, sys
 from pathlib import Path
-from agent.sandbox import Bubblewrap, Limits, Mount, Preload
+from agent.sandbox import Bubblewrap, Job, Limits, Mount, Preload
 request = json.loads(Path(sys.argv[1]).read_text())
 preload = Preload(tuple(request["preload"])) if request["preload"] else None
 if request["leak"]:
     os.dup2(os.open(request["leak"], os.O_RDONLY), 77, inheritable=True)
-finished = Bubblewrap(warm=preload is not None).run(
-    request["command"], run_dir=Path(request["run_dir"]), masked=request["masked"],
+finished = Bubblewrap(warm=preload is not None).run(Job(
+    command=request["command"], run_dir=Path(request["run_dir"]), masked=request["masked"],
     mounts=[Mount(Path(source), target) for source, target in request["mounts"]],
     environment=request["environment"], limits=Limits(**request["limits"]),
     log_path=Path(request["log_path"]), preload=preload,
-)
+))
 assert not finished.cold, finished.cold
 print(json.dumps(dataclasses.asdict(finished)))
 """
@@ -90,6 +90,12 @@ class Ended:
         lines = [line for line in self.finished.log_tail.splitlines() if line.startswith("{")]
         assert lines, f"the attack said nothing: {self.finished}"
         return json.loads(lines[-1])
+
+
+def job(lab: Lab, command: Sequence[str], **more: Any) -> Job:
+    """A run of `command` in the lab's folders, under LIMITS."""
+    places = {"run_dir": lab.run_dir, "log_path": lab.folder / "log", "mounts": lab.mounts}
+    return Job(command=command, **{**places, "limits": LIMITS, **more})
 
 
 class Lab:
@@ -151,9 +157,11 @@ class Lab:
         sandbox = self.sandbox()
         try:
             finished = sandbox.run(
-                command, run_dir=self.run_dir, mounts=self.mounts, masked=masked, environment=environment,
-                limits=limits, log_path=log, stop=stop, preload=self.preload,
-            )  # fmt: skip
+                job(
+                    self, command, masked=masked, environment=environment, limits=limits, preload=self.preload
+                ),
+                stop,
+            )
             assert not finished.cold, finished.cold
             return finished
         finally:

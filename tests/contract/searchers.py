@@ -188,6 +188,29 @@ class SearcherContract:
         assert len(set(drawn)) == 4 or not self.chance
         assert type(self).make(space, 7).ask_many(history[:6], 4) == found
 
+    @pytest.mark.parametrize("lost", [0, 1, 2])
+    def test_what_ran_beside_an_interrupted_one_is_not_asked_for_again(
+        self, space: Knobs, history: list[Trial], lost: int
+    ) -> None:
+        """Of trials side by side one is interrupted, which the history then lacks; the others end."""
+        searcher = type(self).make(space, 7)
+        together = searcher.ask_many(history[:6], 4)
+        known = list(history[:6])
+        for place, proposal in enumerate(together):
+            if place != lost:
+                trial = ran(known, proposal, space, Outcome("completed", 400.0 + place))
+                known.append(replace(trial, number=6 + place))
+        again = searcher.ask(known)
+        assert again is not None
+        ended = [p.overrides for place, p in enumerate(together) if place != lost]
+        assert again.overrides not in ended
+        # who learns may know better by now
+        assert again.overrides == together[lost].overrides or searcher.name not in (
+            "random",
+            "queue",
+            "playbook",
+        )
+
     def test_proposes_only_what_is_in_the_space(self, space: Knobs, history: list[Trial]) -> None:
         for trial in history[1:]:
             assert trial.proposal.overrides or trial.proposal.edits

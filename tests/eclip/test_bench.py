@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench import equal, figures
-from bench.device import flops_of
+from bench import equal, figures, gpu
+from bench.device import datasheet, flops_of
 from bench.evaluation import agree, argsort_ranks, scaling
-from bench.loops import BareLoop, train_in_turns
+from bench.loops import BareLoop, device_of, train_in_turns
 from bench.memory import peak_growth
 from bench.plain import PlainLoop, item_heatmap
 from bench.suite import Suite
-from bench.workload import PUBLISHED, ROOT, Workload
+from bench.workload import PUBLISHED, ROOT, Workload, settings_of
 from eclip.data.heatmap import boxes_to_heatmap
 from eclip.metrics import retrieval_scores
-from eclip.training import build_module, embed_candidates, make_trainer
+from eclip.training import build_module, compile_blocks, embed_candidates, make_trainer
 from tests.eclip.conftest import SMALL
+from tests.eclip.pretend_gpu import pretended_gpu
 
 
 @pytest.fixture(scope="module")
@@ -137,26 +140,79 @@ def test_a_grown_workload_repeats_its_prints_with_their_phrases(workload):
         assert np.array_equal(*phrases)
 
 
-def test_the_published_command_line_runs_on_a_cpu_with_a_tiny_model(prints, monkeypatch):
-    """`make bench-gpu` with everything shrunk: its model classes, its sizes of the data, all its figures."""
-    from eclip import torchvision_fix  # noqa: F401  (before transformers)
+def test_all_that_a_gpu_shows_is_measured_on_a_pretended_one(workload, monkeypatch):
+    """All of `make bench-gpu`, on a small model, but for what torch.compile and a new process need a real one."""
+    monkeypatch.setattr("bench.gpu.million", partial(gpu.million, some=60, width=16))
+    monkeypatch.setattr("bench.evaluation.CANDIDATES", 90)
+    monkeypatch.setattr("bench.suite.FLOP_STEPS", 1)
+    four = replace(workload.settings, trainer=replace(workload.settings.trainer, max_steps=4))
+    with pretended_gpu():
+        suite = Suite(replace(workload, settings=four).grown(80), device_of(four))
+        parts = suite.parts(lap=1, laps=1, repeats=1)
+        found = [figure for name in parts if name not in REAL for figure in parts[name]()]
+        written = json.loads(figures.as_json(found, device=suite.machine))
+    assert set(REAL) < set(parts)
+    assert {figure.key for figure in found} == {
+        *("train_to_bare", "train_to_plain", "pack_to_decode", "scores_to_argsort", None)
+    }
+    with_goals = [figure.name for figure in found if figure.met is not None]
+    assert [name.split(" of ")[0].split(" x ")[0] for name in with_goals] == [
+        "train.py, bare loop", "train.py, plain loop", "4 steps", "ranks", "a million pairs: memory beyond them",
+        "scores",
+    ]  # fmt: skip
+    assert "datasheet of H100" in next(figure.name for figure in found if "FLOP" in figure.name)
+    assert written["device"] == "NVIDIA H100, pretended"
+    assert len(written["figures"]) == len(found)
 
-    from transformers import DistilBertConfig  # isort: skip
 
-    where = [f"data.root={prints}/synthetic", f"data.pack_dir={prints}/packs"]
-    small = "data.prints=60 data.test_prints=12 data.workers=2 trainer.batch_size=4 trainer.threads=2".split()
-    DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64).save_pretrained(prints / "bert")
-    tiny = "model.image.name=vit_tiny_patch16_224 model.image_size=32 model.projection.dim=32".split()
-    tiny.append(f"model.text.weights={prints}/bert")
-    suite = Suite.of([*PUBLISHED, *small, *where, *tiny], prints, prints=80)
+REAL = ("start", "torch.compile", "CUDA graphs")
+
+
+def test_the_published_sizes_are_settings():
+    settings = settings_of(*PUBLISHED, "run.dir=x")
+    assert (settings.model.name, settings.model.pretrained) == ("eclip_vits", False)
+
+
+def test_compiled_blocks_are_timed_against_others(workload, monkeypatch):
     monkeypatch.setattr("torch._dynamo.config.suppress_errors", False)
-    figures_ = [*suite.steps(lap=1, laps=1), suite.memory(), suite.packing(1), suite.ranks(1)]
-    figures_ += [suite.device_ranks(1), suite.compiled(lap=1, laps=1, backend="eager")]
-    assert "torch.compile" in figures_[-1].name
-    assert {"train_to_bare", "train_to_plain", "pack_to_decode", "scores_to_argsort"} == set(
-        figures.ratios_of(figures_)
+    figure = gpu.compiled(workload, 1, 1, "compiled", partial(compile_blocks, backend="eager"))
+    assert figure.name.startswith("compiled: ")
+    assert len(figure.ratios) == 1
+
+
+def test_without_a_gpu_the_command_says_so_at_once(monkeypatch, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "bench_train.py"), "--gpu", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     )
-    assert "eclip_vits" in suite.work
+    assert done.returncode == 2
+    assert "make bench-gpu needs a GPU: " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_goals_are_met_or_missed():
+    ratio = figures.Figure("a", "8/s", "1/s", [7.0, 8.0, 9.0], figures.Goal(6, least=True))
+    slow = figures.Figure("b", "6.1 ms", "9 ms", [1.5], figures.Goal(5, "ms"), measured=6.1)
+    assert figures.verdicts([ratio, slow, figures.Figure("c", "1")]) == [
+        "met     a: 8.00 (goal: ≥ 6)",
+        "missed  b: 6.1 ms (goal: ≤ 5 ms)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "sheet"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA A10G", None),
+    ],
+)
+def test_datasheets_are_found_by_whole_words(name, sheet):
+    assert datasheet(name) == sheet
 
 
 def test_both_evaluations_agree():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eclip.config import Settings, check
-from eclip.entry import keys_of
+from eclip.entry import keys_of, one_line_refusals
 from tests.eclip.conftest import composed
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
@@ -68,12 +68,41 @@ def test_hydras_own_refusals_are_short_and_say_what_there_is(tmp_path, override,
     assert len(done.stderr.splitlines()) <= 12
 
 
+ABSENT = [
+    ("run.resume=outputs/none", "run.resume=outputs/none: no such run folder"),
+    ("run.dir=/dev/null/run", "run.dir=/dev/null/run: Not a directory"),
+    (
+        "data=ukiyoe_vg",
+        "data.root=data/ukiyoe_vg: no such folder; fetch it with `make data`, or use data=synthetic",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), ABSENT)
+def test_what_is_not_there_is_one_line_too_and_no_stack(tmp_path, override, message):
+    done = started(tmp_path, override, "logger=none")
+    assert done.returncode == 2
+    assert done.stderr == f"{message}\n"
+
+
+def test_a_path_that_is_told_by_its_key_is_one_line():
+    @one_line_refusals
+    def run(config):
+        raise config
+
+    with pytest.raises(SystemExit) as ended:
+        run(FileNotFoundError("model.image.weights=./nowhere: no such file or directory"))
+    assert ended.value.code == 2
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        run(FileNotFoundError(2, "No such file or directory", "inner.bin"))  # a fault of ours, with its stack
+
+
 def test_a_crash_shows_its_own_frames_and_none_of_hydras(tmp_path):
-    done = started(tmp_path, "run.dir=/dev/null/run", "logger=none")
+    done = started(tmp_path, "data.root=/dev/null/prints", "logger=none")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "train.py" in done.stderr
-    assert "NotADirectoryError" in done.stderr.splitlines()[-1]
+    assert "FileExistsError" in done.stderr.splitlines()[-1]
     assert "/hydra/" not in done.stderr
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from eclip.config import check
+from eclip.config import ConfigError, check
 from eclip.data.source import open_pool
 from eclip.judge import judge
 from eclip.lightning_module import Diverged
@@ -242,7 +242,7 @@ def test_resuming_a_run_that_was_at_its_end_gives_its_score_again(train):
 
 
 def test_resuming_from_nowhere_is_an_error(train):
-    with pytest.raises(FileNotFoundError, match=r"run\.resume=/nowhere"):
+    with pytest.raises(ConfigError, match=r"run\.resume=/nowhere"):
         train("run.resume=/nowhere")
 
 

@@ -21,7 +21,7 @@ def attribution_bars(campaign: Campaign, worths: Sequence[Worth], theme: Theme) 
     """How much worse the recipe gets without each of its changes."""
     shown = list(worths)[:MOST_ROWS]
     subtitle = (
-        "taken back alone, on fresh training seeds; bar: 95 % interval; grey: removal is not seen to hurt"
+        "taken back alone, on fresh seeds; bar: 95 % interval, each by itself; grey: not shown to be needed"
     )
     unit = "% worse without it" if campaign.scale == "log" else f"{campaign.metric} worse without it"
     title = (

@@ -103,8 +103,8 @@ def _figures(campaign: Campaign) -> list[dict[str, Any]]:
         found.append(("Confirmed on fresh seeds", figure, ""))
     for study in campaign.studies:
         if worths := attribution(campaign, study):
-            needless = [line(worth.change) for worth in worths if worth.needless]
-            note = f"Could be left out without being missed: {'; '.join(needless)}." if needless else ""
+            unproven = [line(worth.change) for worth in worths if worth.unproven]
+            note = f"Not shown to be needed, nor to be needless: {'; '.join(unproven)}." if unproven else ""
             found.append(
                 (f"What each change is worth: {study.name}", attribution_bars(campaign, worths, theme), note)
             )

@@ -57,7 +57,7 @@ def prepare(
         image_BCHW = jitter(image_BCHW, factor_B3)
     prepared = {key: value for key, value in batch.items() if key != "image_BHWC"}
     prepared |= {
-        "image_BCHW": normalise(image_BCHW, mean, std),
+        "image_BCHW": normalise_(image_BCHW, mean, std),
         "boxes_BR4": boxes_BR4,
         "valid_BR": valid_BR,
     }
@@ -68,13 +68,16 @@ def prepare(
 
 def unit_range(image_BHWC: Tensor) -> Tensor:
     """uint8 as stored -> float32 image_BCHW in [0, 1]."""
-    return image_BHWC.permute(0, 3, 1, 2).float().div(255).contiguous()
+    rows, height, width, channels = image_BHWC.shape
+    image_BCHW = image_BHWC.new_empty(rows, channels, height, width, dtype=torch.float32)
+    # turned around, widened and written in one pass: three passes took twice the time
+    return image_BCHW.copy_(image_BHWC.permute(0, 3, 1, 2)).div_(255)
 
 
-def normalise(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Channels shifted and scaled to what the encoder was trained on."""
+def normalise_(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Channels shifted and scaled, in place, to what the encoder was trained on."""
     mean_C11, std_C11 = (constants(values, image_BCHW.device) for values in (mean, std))
-    return (image_BCHW - mean_C11) / std_C11
+    return image_BCHW.sub_(mean_C11).div_(std_C11)
 
 
 def draw_windows(count: int, crop_scale: float, generator: torch.Generator) -> Tensor:

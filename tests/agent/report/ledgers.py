@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from agent.codec import to_json
 from agent.ledger import Ledger, rows
+from agent.ledger.curve import pack
 from agent.records import Trial
 from agent.report.campaign import Study
 from tests.agent.report.synthetic import KNOBS
@@ -52,7 +53,7 @@ def fill(path: Path, studies: Sequence[Study], curve: Sequence[Mapping[str, floa
     ledger = Ledger.open(f"sqlite:///{path}")
     with sqlite3.connect(path) as base:
         for study in studies:
-            _insert(base, study, json.dumps(to_json(list(curve))))
+            _insert(base, study, json.dumps(pack(curve)))
     return ledger
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from agent.ledger import Ledger, LedgerError
-from agent.records import Charges, Outcome
+from agent.records import Charges, Outcome, Verdict
 from agent.report.campaign import Campaign, Study, load
+from agent.report.lineage import lineage
 from tests.agent.report.ledgers import fill, write
 from tests.agent.report.synthetic import FRESH, START, Kind, Maker
 
@@ -92,3 +93,13 @@ def test_levels_and_gains() -> None:
     assert campaign.ratio(campaign.gain(math.log(80), math.log(100))) == pytest.approx(0.2)
     up = Campaign((replace(made, spec=replace(made.spec, direction="maximize")),), "linear")
     assert up.ratio(up.gain(0.6, 0.5)) == pytest.approx(0.1)
+
+
+def test_of_trials_that_ran_side_by_side_a_later_one_may_come_first() -> None:
+    _, made = study()
+    reference, *others = made.trials
+    kept = {1: Verdict("kept", compared_with=2), 2: Verdict("kept", compared_with=0)}
+    trials = [replace(t, verdict=kept.get(t.number, Verdict("reverted"))) for t in others]
+    found = lineage(replace(made, trials=(reference, *trials)))
+    assert [trial.number for trial in found] == [0, 2, 1]
+    assert lineage(replace(made, trials=())) == []

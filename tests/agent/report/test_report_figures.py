@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import NormalDist, fmean, median
+from statistics import NormalDist, fmean, median, stdev
 from typing import Any
 from xml.etree import ElementTree
 
@@ -215,7 +215,7 @@ def _by_seed(measurements: list[dict[str, Any]]) -> list[float]:
     return [fmean(math.log(m["score"]) for m in measurements if m["seed"] == seed) for seed in seeds]
 
 
-def naive_bootstrap(first: list[float], second: list[float] | None = None) -> tuple[float, float]:
+def naive_bootstrap(first: list[float], second: list[float]) -> tuple[float, float]:
     """Resampling one value at a time, with other random numbers; levels widened as the docstring says."""
     import random
 
@@ -224,14 +224,11 @@ def naive_bootstrap(first: list[float], second: list[float] | None = None) -> tu
     chance, means = random.Random(1), []
     for _ in range(3_000):
         total = 0.0
-        for sign, group in ((1, first), (-1, second or [])):
-            if group:
-                drawn = fmean(chance.choice(group) for _ in group)
-                total += sign * (
-                    fmean(group) + math.sqrt(len(group) / (len(group) - 1)) * (drawn - fmean(group))
-                )
+        for sign, group in ((1, first), (-1, second)):
+            drawn = fmean(chance.choice(group) for _ in group)
+            total += sign * (fmean(group) + math.sqrt(len(group) / (len(group) - 1)) * (drawn - fmean(group)))
         means.append(total)
-    tail = float(norm.cdf(t.ppf(0.025, min(len(first), len(second or first)) - 1)))
+    tail = float(norm.cdf(t.ppf(0.025, min(len(first), len(second)) - 1)))
     return naive_quantile(means, tail), naive_quantile(means, 1 - tail)
 
 
@@ -256,9 +253,24 @@ def test_attribution(path: Path, campaign: Campaign) -> None:
     for row, change in enumerate(order):
         assert points(figure, f"worth:{row}")[0][0] == pytest.approx(100 * math.expm1(fmean(losses[change])))
         low, high = (x for x, _ in points(figure, f"interval:{row}"))
-        expected = [100 * math.expm1(end) for end in naive_bootstrap(losses[change])]
-        assert sorted((low, high)) == pytest.approx(expected, abs=0.15 * abs(high - low))
-    assert [w.change for w in worths if w.needless] == ["edits losses.py"]
+        half = 2.7764 * stdev(losses[change]) / math.sqrt(5)  # Student's t with 4 degrees of freedom
+        expected = [100 * math.expm1(fmean(losses[change]) + end) for end in (-half, half)]
+        assert sorted((low, high)) == pytest.approx(expected, rel=1e-4)
+    assert [w.change for w in worths if w.unproven] == ["edits losses.py"]
+
+
+def test_an_ablation_on_more_seeds_replaces_the_one_before(campaign: Campaign) -> None:
+    """The event on five seeds holds the two of the first again; another removal of that name is another change."""
+    study = campaign.studies[0]
+    [event] = [e for e in study.events if e["event"] == "ablated" and e["change"] == "edits losses.py"]
+    rest = tuple(e for e in study.events if e is not event)
+    few = {**event, "measurements": [m for m in event["measurements"] if m["seed"] in (100, 101)]}
+    both = replace(study, events=(*rest, few, event))
+    once = replace(study, events=(*rest, event))
+    assert attribution(campaign, both) == attribution(campaign, once)
+    other = {**few, "removal": "without0007-another"}
+    found = [w for w in attribution(campaign, replace(study, events=(*rest, event, other))) if w.unproven]
+    assert sorted(worth.seeds for worth in found if worth.change == "edits losses.py") == [2, 5]
 
 
 def test_importance(path: Path, campaign: Campaign) -> None:

@@ -79,7 +79,7 @@ def test_a_campaigns_page_has_every_part() -> None:
         "Who beats whom",
         "What the winners are worth",
         "What each change of tpe-0's recipe is worth",
-        "Could be left out without being missed: loss.x",
+        "Not shown to be needed, nor to be needless: loss.x",
         "Time to the published levels",
         "How the recipe came to be",
         "Traceback",
@@ -178,7 +178,7 @@ def test_honest_marks() -> None:
         "tpe-0: no sandbox: the searcher's code could reach the host.",
         "tpe-0: 1 trial interrupted.",
         "tpe-0: test set read 2 times; the first reading is shown.",
-        "tpe-0: software changed during the study.",
+        "tpe-0: software or workers changed during the study.",
         "The studies differ in sandbox.",
         "No verdict yet: 1 study has not ended.",
     ):

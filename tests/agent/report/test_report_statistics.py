@@ -87,11 +87,8 @@ def test_bootstrap_intervals_cover_what_they_say(size: int, least: float) -> Non
     assert least < inside / 400 < 0.995
 
 
-def test_bootstrap_of_one_group_and_of_too_few() -> None:
-    low, high = bootstrap([1.0, 2.0, 3.0, 4.0]) or (0.0, 0.0)
-    assert low < 1.5
-    assert high == pytest.approx(5 - low, abs=0.05)
-    assert bootstrap([1.0, 2.0, 3.0]) is None
+def test_bootstrap_of_too_few() -> None:
+    assert bootstrap([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
     assert bootstrap([1.0, 2.0, 3.0], [1.0, 2.0]) is None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agent.report.campaign import Campaign, Study, load
-from agent.report.comparison import finals, pairs, to_confirm
+from agent.report.comparison import differing, finals, pairs, to_confirm
 from agent.report.evidence import judge
 from agent.report.verdict import Verdict, verdict
 from agent.report.words import compared, share, span
@@ -174,6 +174,21 @@ def _confirm(maker: Maker, study: Study, trials: list[int], gain: float) -> Stud
     )
 
 
+def test_a_recipe_at_equal_seconds_that_fails_on_fresh_seeds_is_not_called_better() -> None:
+    maker = Maker(np.random.default_rng(5), trials=8)
+    campaign = maker.campaign({"tpe": Kind(gain=0.8, seconds=120, late=True), "random": Kind()}, 5)
+    wanted = to_confirm(campaign)
+    confirmed = [_confirm(maker, s, wanted[s.name], gain=0.75) for s in campaign.studies]
+    first = confirmed[0]
+    assert first.winner is not None
+    [earlier] = set(wanted[first.name]) - {first.winner.number}
+    said = verdict(replace(campaign, studies=(_failing(first, 104, trial=earlier), *confirmed[1:])))
+    assert not said.claims
+    assert "since fresh trainings of tpe's recipes failed" in " ".join(said.sentences)
+    # its last winner never failed, and is better than the reference all the same
+    assert first.name in said.improved
+
+
 def test_the_thrifty_one_may_be_called_better() -> None:
     kinds = {"dear": Kind(gain=0.1, seconds=200, late=True), "thrifty": Kind(gain=0.7)}
     assert verdict(made(6, kinds)).claims == (("thrifty", "dear"),)
@@ -228,11 +243,13 @@ def test_a_seed_that_lacks_folds_is_still_to_come() -> None:
     assert {item.seed for item in cut.confirmed(number)} == {100, 101, 102, 103}
 
 
-def _failing(study: Study, *seeds: int) -> Study:
-    """The study, its winner diverged on some of the fresh seeds."""
+def _failing(study: Study, *seeds: int, factor: int = 1, trial: int | None = None) -> Study:
+    """The study, its winner or another trial diverged on some of the fresh seeds."""
     events: list[Mapping[str, Any]] = []
+    assert study.winner is not None
+    number = study.winner.number if trial is None else trial
     for event in study.events:
-        if event["event"] == "confirmed" and event["role"] == "winner" and event["budget_factor"] == 1:
+        if event["event"] == "confirmed" and (event["trial"], event["budget_factor"]) == (number, factor):
             why = {"fold": 1, "status": "diverged", "reason": "loss is nan at step 3"}
             left = [item for item in event["measurements"] if item["seed"] not in seeds]
             events += [{**event, "measurements": [], "failed": {**why, "seed": seed}} for seed in seeds]
@@ -251,7 +268,7 @@ def test_who_fails_on_fresh_seeds_is_not_called_better(seeds: tuple[int, ...], t
     assert said.final
     assert not said.claims
     assert f"1 winner of tpe failed in {len(seeds)} of 5 fresh trainings." in " ".join(said.sentences)
-    assert "since fresh trainings of tpe's winners failed" in " ".join(said.sentences)
+    assert "since fresh trainings of tpe's recipes failed" in " ".join(said.sentences)
     assert campaign.studies[0].name not in said.improved
     # what the other one failed at takes nothing from the claim
     studies = (*campaign.studies[:-1], _failing(campaign.studies[-1], *seeds))
@@ -331,3 +348,48 @@ def test_a_study_that_keeps_nothing_ends_at_the_reference(tmp_path: Path) -> Non
     read = load(fill(tmp_path / "ledger.db", campaign.studies), [s.name for s in campaign.studies])
     final = finals(read)[0]
     assert (final.kept, final.confirmed, final.p) == (False, 0.0, None)
+
+
+def test_failures_on_the_longer_budget_are_said() -> None:
+    """Those that are left would look like all of them."""
+    campaign = made(2, {"tpe": Kind(gain=0.8), "random": Kind()})
+
+    def longer(*studies: Study) -> str:
+        said = verdict(replace(campaign, studies=(*studies, *campaign.studies[len(studies) :])))
+        return " ".join(said.sentences)
+
+    assert "With four times the training time 10 winners are on average" in longer()
+    assert "failed" not in longer()
+    seeds = (100, 101, 102, 103, 104)
+    found = longer(
+        _failing(campaign.studies[0], 104, factor=4), _failing(campaign.studies[1], *seeds, factor=4)
+    )
+    assert "With four times the training time 9 winners are on average" in found
+    assert "2 winners failed in 6 of 10 such trainings, which are left out of this." in found
+    assert longer(*(_failing(s, *seeds, factor=4) for s in campaign.studies)).count("winner") >= 1
+    everyone = [_failing(study, *seeds, factor=4) for study in campaign.studies]
+    assert "With four times the training time 10 winners failed in 50 of 50 trainings." in longer(*everyone)
+
+
+@pytest.mark.parametrize(("detail", "said"), [("folds", "folds"), ("space", "the search space")])
+def test_other_folds_forbid_a_claim_and_other_spaces_are_said(detail: str, said: str) -> None:
+    campaign = made(9, {"tpe": Kind(gain=0.8), "random": Kind()})
+
+    def other(study: Study, value: object) -> Study:
+        return replace(study, spec=replace(study.spec, details={**study.spec.details, detail: value}))
+
+    assert said not in differing(campaign)
+    studies = [other(study, [0] if study in campaign.of("tpe") else [0, 1]) for study in campaign.studies]
+    mixed = replace(campaign, studies=tuple(studies))
+    assert differing(mixed)[said] is (detail == "folds")
+    assert bool(verdict(mixed).claims) is (detail == "space")
+
+
+def test_studies_from_different_code_are_not_compared() -> None:
+    """One reference is measured for all: it must be everyone's."""
+    campaign = made(9, {"tpe": Kind(gain=0.8), "random": Kind()})
+    first = campaign.studies[0]
+    trials = (replace(first.trials[0], commit="f" * 40), *first.trials[1:])
+    mixed = replace(campaign, studies=(replace(first, trials=trials), *campaign.studies[1:]))
+    assert "they differ in the commit they started from" in verdict(mixed).headline
+    assert not verdict(mixed).claims

@@ -113,6 +113,7 @@ def _messages(messages: list[dict[str, Any]]) -> Iterator[str]:
     if not messages or messages[0]["role"] != "user":
         yield "the first message must be the user's"
     open_calls: set[str] = set()
+    searches: set[str] = set()
     for message in messages:
         blocks = message["content"]
         if not isinstance(blocks, list) or not blocks:
@@ -124,5 +125,9 @@ def _messages(messages: list[dict[str, Any]]) -> Iterator[str]:
         if any(block["type"] == "text" and not block["text"].strip() for block in blocks):
             yield "empty text block"
         open_calls = {block["id"] for block in blocks if block["type"] == "tool_use"}
+        if message["role"] == "user" and searches:
+            yield f"web_search {sorted(searches)} was found without a corresponding web_search_tool_result"
+        searches |= {block["id"] for block in blocks if block["type"] == "server_tool_use"}
+        searches -= {block["tool_use_id"] for block in blocks if block["type"] == "web_search_tool_result"}
     if open_calls:
         yield f"calls without results: {sorted(open_calls)}"

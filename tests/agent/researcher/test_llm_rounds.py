@@ -169,6 +169,24 @@ def test_a_paused_web_search_goes_on_where_it_was(tmp_path: Path) -> None:
     assert desk.calls_usd > 0.02
 
 
+def test_what_was_paused_is_discarded_with_the_reply_that_goes_on_from_it(tmp_path: Path) -> None:
+    """A search without its result, and a person's message after it, is what the API refuses: 400."""
+    desk = ToyDesk(tmp_path)
+    fill(desk, 15)
+    (tmp_path / "plan.md").write_text("---\ntrial: 15\nphase: advanced training\nreason: x\n---\n1. try\n")
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "CLIP"}}
+    declined = says(text("No."), stop="refusal")
+    proposal, server = ask(desk, says(search, stop="pause_turn"), declined, GOOD)
+    assert [message["role"] for message in server.requests[2]["messages"]] == ["user", "user"]
+    assert proposal.overrides == {"optimizer.lr": 2e-3}
+    # and the transcript has every message that was sent
+    [transcript] = desk.folder.glob("*/round.jsonl")
+    lines = [json.loads(line) for line in transcript.read_text().splitlines()]
+    sent = [line["messages"] for line in lines if line["kind"] == "request"]
+    assert [len(messages) for messages in sent] == [1, 1, 1]
+    assert "you declined" in sent[2][0]["content"][0]["text"]
+
+
 def test_the_web_is_out_of_reach_in_phases_that_do_not_allow_it(tmp_path: Path) -> None:
     _, server = ask(ToyDesk(tmp_path), GOOD)
     assert "web_search" not in [tool["name"] for tool in server.requests[0]["tools"]]

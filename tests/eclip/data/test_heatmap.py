@@ -48,6 +48,13 @@ def test_one_sigma_is_half_the_box() -> None:
     assert heatmap_HW[5, 4] == pytest.approx(math.exp(-0.5))
 
 
+def test_no_pixel_is_denormal() -> None:
+    # exp takes ten times as long where it underflows, and so does all that is then multiplied
+    corners = torch.tensor([[[0.0, 0.0, 0.01, 0.01], [0.98, 0.98, 1.0, 1.0]]])
+    heatmap_BHW = boxes_to_heatmap(corners, torch.ones(1, 2), 64)
+    assert torch.finfo(torch.float32).tiny <= heatmap_BHW.min() < 1e-30
+
+
 def test_a_print_without_boxes_is_empty() -> None:
     boxes_BR4, valid_BR = torch.rand(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
     assert not boxes_to_heatmap(boxes_BR4, valid_BR, 8).any()
