@@ -67,8 +67,10 @@ class Decision:
 
 
 class Acceptance(Protocol):
-    """When a change is kept. `floor_seeds`: on how many seeds the reference is run at the study's start;
-    `most_seeds`: on how many anything may be."""
+    """When a change is kept.
+
+    floor_seeds: on how many seeds the reference is run at the study's start. most_seeds: how many may be needed.
+    """
 
     @property
     def floor_seeds(self) -> int: ...

@@ -32,7 +32,7 @@ from agent.observers import Observer, Observers
 from agent.records import Budget
 from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
-from agent.sandbox import Limits, Sandbox
+from agent.sandbox import Limits, Sandbox, SandboxUnavailable
 from agent.searchers.base import Searcher
 from agent.space import Space
 from agent.task import Task, TaskError
@@ -59,10 +59,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
     stack.callback(sandbox.close)
+    runs, vault = root / plain["runs"], root / plain["vault"]
+    require_hidden(sandbox, vault, runs)
     executor: Executor = instantiate(config.executor)
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
     require_seeds(seeds, acceptance)
-    runs = root / plain["runs"]
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
@@ -89,7 +90,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
-        sealed=seal(task, root / plain["vault"]),
+        sealed=seal(task, vault),
         environment=run_environment(None),
         notice=lambda text: ledger.log("notice", text=text),
     )
@@ -165,6 +166,18 @@ def require_one_copy(task: Task, folders: Sequence[str]) -> None:
                 f"{copy} is a second copy of the task's package, visible to every run: "
                 f"pip uninstall the package, or install it with --editable"
             )
+
+
+def require_hidden(sandbox: Sandbox, vault: Path, runs: Path) -> None:
+    """Raises SandboxUnavailable if every run could read there what it must not see: keys, other trials' logs."""
+    for folder in sandbox.shown():
+        for secret in (vault, runs):
+            if secret.resolve().is_relative_to(folder.resolve()):
+                raise SandboxUnavailable(
+                    f"every run would see {secret}, which lies below {folder}, a folder that the sandbox shows whole",
+                    "move the checkout (or set vault=… and runs=…) outside /usr, and keep the virtual environment "
+                    "in a folder of its own (python -m venv .venv)",
+                )
 
 
 def open_ledger(config: DictConfig, root: Path) -> Ledger:

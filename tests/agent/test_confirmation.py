@@ -230,7 +230,7 @@ def test_a_checkout_that_refuses_the_study_by_now_says_what_to_do(done, monkeypa
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
     """PID 1 lives; a process that works on the study is not overrun, and nothing stays claimed."""
     folder, _, ledgers, _ = done
-    holder = str(Owner(Owner.here().host, 1, round(psutil.Process(1).create_time(), 2)))
+    holder = str(Owner.of(1))
     ledgers["nothing"].claim(holder)
     with pytest.raises(LedgerError, match="is held by"):
         Confirmation(toy_room(folder), [ledgers["edited"], ledgers["nothing"]], SEEDS).measure()

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import optuna
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +145,17 @@ def test_any_override_survives_json(overrides: dict[str, bool | int | float | st
         same = back[key] == value or (value != value and back[key] != back[key])
         assert same, (key, value, back[key])
         assert type(back[key]) is type(value)
+
+
+@pytest.mark.parametrize("value", ["nan", "x", 1.0, None])
+def test_a_key_that_looks_like_the_codecs_own_word_does_not_close_the_study(
+    sqlite_url: str, value: float | str | None
+) -> None:
+    """A model's proposal, rejected for its key, is in the ledger for good: it must be possible to read it."""
+    odd = Proposal({"$float": value}, claimed={"$float": value, "$$": {"$float": value}}, invalid="the key")
+    ledger = study(sqlite_url)
+    run_trial(ledger, replace(completed(0), proposal=odd, outcome=Outcome("rejected")))
+    assert study(sqlite_url).trials()[0].proposal == odd
 
 
 @pytest.mark.parametrize(
@@ -337,11 +349,17 @@ def test_a_second_loop_is_refused_while_the_first_lives(sqlite_url: str) -> None
     study(sqlite_url).claim(str(other))
 
 
+def test_a_holder_lives_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set forward or back by NTP, on a laptop that wakes up say: another program must not take its study."""
+    holder = Owner.here()
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot + 3)
+    assert Owner.parse(str(holder)).alive() is True
+
+
 def test_a_dead_holder_holds_nothing(sqlite_url: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        import psutil
-
-        holder = Owner(Owner.here().host, process.pid, round(psutil.Process(process.pid).create_time(), 2))
+        holder = Owner.of(process.pid)
         assert holder.alive() is True
         study(sqlite_url).claim(str(holder))
         with pytest.raises(LedgerError, match="held by"):
