@@ -15,6 +15,7 @@ from rich.text import Text
 from agent.campaign import Entry
 from agent.ledger import StudyLedger
 from agent.records import Charges, Trial
+from agent.trial_table import clock, figure
 
 BAR = 12
 
@@ -52,13 +53,20 @@ class Line:
 
 
 class CampaignView:
-    """Shows a campaign on `console` while in its `with` block. `now` gives seconds."""
+    """Shows a campaign on `console` while in its `with` block. `now` gives seconds.
+
+    trials: of each study's budget, until its ledger, once it is opened, says so itself.
+    """
 
     def __init__(
-        self, console: Console, entries: Sequence[Entry], now: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        entries: Sequence[Entry],
+        trials: int = 0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.now, self.began = console, now, now()
-        self.lines = {entry.name: Line(entry) for entry in entries}
+        self.lines = {entry.name: Line(entry, trials) for entry in entries}
         self.done_here = 0
         self.live: Live | None = None
 
@@ -97,17 +105,20 @@ class CampaignView:
 
     def _render(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("study", no_wrap=True)
-        table.add_column("trials", no_wrap=True)
-        table.add_column("best", justify="right", no_wrap=True)
-        table.add_column("", justify="right", no_wrap=True)
-        table.add_column("last", no_wrap=True, overflow="ellipsis", ratio=1)
-        table.add_column("charged", justify="right", no_wrap=True)
-        table.add_column("now", no_wrap=True, overflow="ellipsis")
+        bars = self.console.width >= 100
+        name = max(map(len, self.lines), default=0)
+        # what is cut where there is no room is the words of `last` and `now`, never a name or a figure
+        rest = max(self.console.width - name - (BAR + 7 if bars else 6) - 6 - 6 - 7 - 6 * 2, 16)
+        widths = {"study": name, "trials": BAR + 7 if bars else 6, "best": 6, "": 6}
+        widths |= {"last": rest // 2, "charged": 7, "now": rest - rest // 2}
+        for title, width in widths.items():
+            words = title in ("study", "trials", "last", "now")
+            table.add_column(title, width=width, no_wrap=True, justify="left" if words else "right")
         for line in self.lines.values():
             done = min(round(BAR * line.used / max(line.budget, 1)), BAR)
-            bar = f"{'━' * done}{'·' * (BAR - done)} {line.used}/{line.budget}"
-            best = "" if line.best is None else f"{line.best:.5g}"
+            bar = f"{'━' * done}{'·' * (BAR - done)} " if bars else ""
+            bar += f"{line.used}/{line.budget}"
+            best = figure(line.best, 5)
             cells = (
                 line.entry.name,
                 bar,
@@ -164,11 +175,6 @@ def what_became(trial: Trial) -> str:
         return ""
     if outcome.status != "completed" or outcome.score is None:
         return f"{outcome.status}: {outcome.reason}"
-    return f"{verdict.decision} {outcome.score:.6g}{' (stopped early)' if outcome.stopped_early else ''}"
-
-
-def clock(seconds: float) -> str:
-    """1:05 or 2:03:04."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return (
+        f"{verdict.decision} {figure(outcome.score, 5)}{' (stopped early)' if outcome.stopped_early else ''}"
+    )

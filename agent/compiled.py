@@ -25,7 +25,7 @@ from agent.executors.shipping import digest, files
 from agent.git import Git, commit_files, common_dir
 from agent.records import Budget
 from agent.runner import Runner
-from agent.sandbox import RUN_DIR
+from agent.sandbox import RUN_DIR, remove
 
 # for the one run that fills it, whatever a trial may take
 PATIENCE = Budget(trials=1, seconds=1800.0, setup_seconds=1800.0)
@@ -80,9 +80,9 @@ def _fill(runner: Runner, commit: str, place: Path) -> float:
     """Makes `place`/files with one run of the reference; the seconds that it took."""
     task, compiled = runner.task, runner.task.compiled
     assert compiled is not None
-    shutil.rmtree(place, ignore_errors=True)
+    remove(place)
     code = commit_files(common_dir(task.root), commit, place / "code")
-    run = replace(runner, budget=PATIENCE, compiled=None).run(
+    run = replace(runner, budget=PATIENCE, compiled=None, keep=("compiled",)).run(
         code,
         [*task.base, *compiled.fill, f"{compiled.key}={RUN_DIR}/compiled"],
         seed=0,
@@ -96,14 +96,14 @@ def _fill(runner: Runner, commit: str, place: Path) -> float:
         )
     _take(place / "fill" / "run" / "compiled", place / "files")
     for done in (code, place / "fill"):
-        shutil.rmtree(done)
+        remove(done)
     return run.seconds
 
 
 def _take(source: Path, target: Path) -> None:
     """Copies regular files, and nothing else that a run may have left. Raises CompiledError where there is none."""
     target.mkdir()
-    found = files(source)
+    found = {} if source.is_symlink() else files(source)
     for name, file in found.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target / name)

@@ -24,7 +24,7 @@ from agent.ledger import LedgerError, Owner, StudyLedger
 from agent.records import Charges, Measurement, Trial, Value
 from agent.runner import Run, Runner, Sealed
 from agent.sandbox import Limits, Sandbox
-from agent.study import run_environment, seal
+from agent.study import require_hidden, run_environment, seal
 from agent.task import Task
 from agent.validation import validate
 
@@ -176,6 +176,8 @@ def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retrain
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
     stack.callback(sandbox.close)
+    runs, vault = root / plain["runs"], root / plain["vault"]
+    require_hidden(sandbox, vault, runs)
     task = Task.from_mapping(plain["task"], root, where="task")
     environment = run_environment(plain["executor"]["threads"])
     if task.preload:
@@ -186,8 +188,8 @@ def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retrain
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         environment=environment,
-        runs=root / plain["runs"],
-        vault=root / plain["vault"],
+        runs=runs,
+        vault=vault,
     )
 
 

@@ -208,10 +208,6 @@ class Task:
                 return pattern
         return None
 
-    def masked_paths(self) -> list[Path]:
-        """What of `masked` is there: files and folders below `root` that a sandboxed run must not see."""
-        return sorted(path for pattern in self.masked for path in self.root.glob(pattern))
-
     def function(self, role: Literal["check", "judge", "seal", "seal_test"]) -> Callable[..., Any]:
         """Imports the task's host function. Raises TaskError if it is not there."""
         dotted: str = getattr(self, role)

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     entries = entries_of(config)
     budget = str(job.runtime.choices["budget"])
     opened = open_from(ROOT, str(job.job.config_name), list(job.overrides.task), budget)
-    with CampaignView(Console(stderr=True), entries) as view:
+    with CampaignView(Console(stderr=True), entries, config.budget.trials) as view:
         campaign = Campaign(entries, opened, view, config.order, config.share_reference)
         on_interrupt(campaign.request_stop, "the trial under way")
         reasons = campaign.run()

@@ -102,6 +102,10 @@ class Elsewhere:
     def check(self) -> None:
         """The nodes check themselves, each before its first run."""
 
+    def shown(self) -> Sequence[Path]:
+        """See Sandbox.shown; of the machine that the loop is on, which may be a node."""
+        return self._inner.shown()
+
     def gpus(self) -> list[int]:
         """Ray hands out the cards."""
         return []

@@ -31,6 +31,7 @@ from eclip.launch import devices
 from eclip.lightning_module import ECLIPModule
 from eclip.losses import Objective
 from eclip.models.build import build_model
+from eclip.models.provide import WEIGHTS, provided
 from eclip.ranks import ALONE, AgreedTime, Ranks
 from eclip.retrieval_metric import Pairs
 
@@ -58,9 +59,10 @@ def build_module(
     clock = BudgetClock(settings.trainer.max_steps, seconds, agreed, agreed.tick)
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
-    model = build_model(
-        settings.model, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size
-    )
+    wanted = settings.model
+    if settings.data.sealed is not None:  # no network there, and no cache
+        wanted = provided(wanted, Path(settings.data.sealed) / WEIGHTS)
+    model = build_model(wanted, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size)
     if settings.trainer.compile:
         compile_model(model, settings.trainer.compile_cache, on_gpu(settings.trainer))
     return ECLIPModule(

@@ -15,14 +15,17 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from agent.campaign import CampaignError, ended, entries_of, open_from, studies_of
+from agent.campaign import CampaignError, Entry, ended, entries_of, open_from, studies_of
+from agent.campaign_view import CampaignView
 from agent.composition import composed_file
 from agent.git import Git
 from agent.ledger import Ledger
+from agent.records import Charges
 from agent.searchers.base import Searcher, SearcherStopped
 from agent.space import Space
 from agent.task import Task
 from agent.validation import validate
+from scripts import campaign as script
 from tests.agent.campaign import NAMES, ledger_of, toy_campaign
 from tests.agent.study import accounts
 
@@ -309,6 +312,31 @@ def test_the_table_on_a_terminal_shows_every_study(finished):
     shown = text.getvalue()
     assert shown.count("2/2") == 3
     assert "6 of 6 trials" in shown
+
+
+def test_what_a_campaign_says_of_its_tracker_holds_for_its_report():
+    """Or a campaign with tracker.name=none would upload its table, where there is a key."""
+    words = ["tracker.name=none", "tracker.project=mine", "budget_name=demo"]
+    told = script.told(composed_file(CONFIGS, "demo", words), "runs/demo")
+    report = composed_file(CONFIGS, "report", told)
+    assert (report.tracker.name, report.tracker.project) == ("none", "mine")
+    assert report.studies[0] == "demo-random-0"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_names_and_figures_are_whole_on_any_terminal_and_the_total_is_known_from_the_start(width: int):
+    entries = [Entry(f"compare-cpu-{searcher}-0", searcher, 0, ()) for searcher in ("random", "playbook")]
+    text = io.StringIO()
+    view = CampaignView(Console(file=text, force_terminal=True, width=width), entries, 8)
+    line = view.lines["compare-cpu-playbook-0"]
+    line.used, line.best, line.reference, line.spent = 3, 140.8, 179.2, Charges(4000.0)
+    line.last, line.state = "interrupted: the study was stopped", "trial 4: seed 0, fold 1 of 1"
+    with view:
+        pass
+    row = next(row for row in text.getvalue().splitlines() if "compare-cpu-playbook-0" in row)
+    for whole in ("3/8", "140.80", "−21.4%", "1:06:40", "interr", "trial 4"):
+        assert whole in row
+    assert "3 of 16 trials" in text.getvalue()
 
 
 STEP = """

@@ -26,6 +26,7 @@ from tests.fake_task.fixture import toy_repository, toy_task
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = "made of the code as it was committed"
+LEFT = ("kernel", "succeeded.json", "found")
 
 
 class Bench:
@@ -41,7 +42,7 @@ class Bench:
     def run(self, *overrides: str) -> Run:
         found = self.compiled()
         assert found is not None
-        return replace(self.runner, compiled=found.folder).run(
+        return replace(self.runner, compiled=found.folder, keep=LEFT).run(
             self.workspace.path,
             [*self.runner.task.base, *overrides],
             seed=0,

@@ -16,6 +16,7 @@ from agent.report.figures.style import THEMES, for_page
 from agent.report.lineage import changes, diff, lineage
 from agent.report.text import line, lines, tail
 from agent.report.words import count, duration
+from agent.trial_table import figure
 
 # characters of logs, diffs and hypotheses on the whole page, shared equally among those there are
 MOST_TEXT = 1_500_000
@@ -177,7 +178,7 @@ def _path(curve: Curve) -> str:
 
 
 def _score(trial: Trial) -> str:
-    return f"{trial.outcome.score:.5g}" if trial.outcome and trial.outcome.score is not None else ""
+    return figure(trial.outcome.score if trial.outcome else None, 5)
 
 
 def _relative(trial: Trial, before: Trial | None) -> str:

@@ -7,6 +7,8 @@ where the image's own projection leads on. A heatmap [B, H, W] holds values in [
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,24 +16,22 @@ from torch import Tensor, nn
 from eclip.models.encoders import ImageEncoder
 from eclip.models.transformer import PatchConv, attend, initialise
 
-HEADS = 4
+HEADS = 4  # as published
 
 
 class CrossAttention(nn.Module):
     """Heatmap patches ask, image patches answer; the mean over patches is the masked embedding.
 
     Source: eCLIP, arXiv 2403.10153. Queries are the layer-normed heatmap patches, keys the layer-normed image
-    patches, values the image patches as they are. No positions: a patch is known by what it shows.
+    patches, values the image patches as they are. No positions: a patch is known by what it shows. A width that
+    4 does not divide has 2 heads, or 1: a search may set any width, and would lose every trial of such a one.
     """
 
     projected = True
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
-        if width % HEADS:
-            raise ValueError(
-                f"model.projection.dim={width} does not divide into the {HEADS} heads of the fusion"
-            )
+        self.heads = math.gcd(width, HEADS)
         self.embed_image = PatchConv(3, width, patch_size)
         self.embed_heatmap = PatchConv(1, width, patch_size)
         self.norm_image = nn.LayerNorm(width)
@@ -50,9 +50,9 @@ class CrossAttention(nn.Module):
         heatmap_BPD = self.embed_heatmap(heatmap_BHW[:, None])
         key_BPD = self.norm_image(image_BPD)
         mixed_BHPd = attend(
-            split_heads(self.query(self.norm_heatmap(heatmap_BPD))),
-            split_heads(self.key(key_BPD)),
-            split_heads(self.value(image_BPD)),
+            split_heads(self.query(self.norm_heatmap(heatmap_BPD)), self.heads),
+            split_heads(self.key(key_BPD), self.heads),
+            split_heads(self.value(image_BPD), self.heads),
         )
         # the mean goes before the last linear layer, with which it commutes: P times less to multiply
         return self.out(mixed_BHPd.mean(2).flatten(1))
@@ -186,6 +186,6 @@ def patch_means(heatmap_BHW: Tensor, grid: int) -> Tensor:
     return F.adaptive_avg_pool2d(heatmap_BHW[:, None], grid).flatten(1)
 
 
-def split_heads(token_BPD: Tensor) -> Tensor:
-    """[B, P, D] -> [B, HEADS, P, D / HEADS]."""
-    return token_BPD.unflatten(2, (HEADS, -1)).transpose(1, 2)
+def split_heads(token_BPD: Tensor, heads: int) -> Tensor:
+    """[B, P, D] -> [B, heads, P, D / heads]."""
+    return token_BPD.unflatten(2, (heads, -1)).transpose(1, 2)

@@ -76,8 +76,14 @@ def test_cross_attention_is_the_published_processor() -> None:
     assert sum(p.numel() for p in fusion.parameters()) == (
         16 * (3 * 64 + 1) + 16 * (64 + 1) + 2 * 32 + 4 * (16 * 16 + 16)
     )
-    with pytest.raises(ValueError, match=r"model\.projection\.dim=18 does not divide into the 4 heads"):
-        CrossAttention(width=18, patch_size=8)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(512, 4), (18, 2), (573, 1)])
+def test_a_width_that_four_does_not_divide_has_fewer_heads(width: int, heads: int) -> None:
+    fusion = CrossAttention(width, patch_size=8)
+    assert fusion.heads == heads
+    encoder = TinyViT(image_size=32, patch_size=8, width=16, depth=1, heads=2)
+    assert fusion(encoder, *inputs()).shape == (2, width)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
