@@ -82,7 +82,7 @@ def _fill(runner: Runner, commit: str, place: Path) -> float:
     assert compiled is not None
     shutil.rmtree(place, ignore_errors=True)
     code = commit_files(common_dir(task.root), commit, place / "code")
-    run = replace(runner, budget=PATIENCE, compiled=None).run(
+    run = replace(runner, budget=PATIENCE, compiled=None, keep=("compiled",)).run(
         code,
         [*task.base, *compiled.fill, f"{compiled.key}={RUN_DIR}/compiled"],
         seed=0,
