@@ -88,6 +88,11 @@ class Ablation:
     def _study(self, ledger: StudyLedger) -> list[Effect]:
         bench, steps = self.room.of(ledger), ledger.lineage()
         full = self._full(ledger, steps[-1])
+        if (seeds := len({seed for seed, _ in full})) < 2:
+            self.say(
+                f"{ledger.name}: its recipe gave a score on {seeds} of {len(self.seeds)} seeds: left out"
+            )
+            return []
         effects, removals = [], {}
         for change in changes_of(steps, self.by, bench.task):
             try:
@@ -104,9 +109,11 @@ class Ablation:
         return effects
 
     def _full(self, ledger: StudyLedger, winner: Trial) -> Measured:
-        """The recipe itself, as confirmed on our seeds."""
+        """The recipe itself, as confirmed on those of our seeds on which all of its folds have a score."""
         measured = confirmed(ledger, winner.number, 1)
-        return {key: item for key, item in measured.items() if key[0] in self.seeds}
+        folds = {fold for _, fold in measured}
+        whole = [seed for seed in self.seeds if all((seed, fold) in measured for fold in folds)]
+        return {key: item for key, item in measured.items() if key[0] in whole}
 
     def _change(self, bench: Bench, change: Change, removal: Removal, full: Measured, winner: int) -> Effect:
         """Measures what is left of it to measure, and logs the effect once all of it is there."""

@@ -67,10 +67,16 @@ class Decision:
 
 
 class Acceptance(Protocol):
-    """When a change is kept. `floor_seeds`: on how many seeds the reference is run at the study's start."""
+    """When a change is kept.
+
+    floor_seeds: on how many seeds the reference is run at the study's start. most_seeds: how many may be needed.
+    """
 
     @property
     def floor_seeds(self) -> int: ...
+
+    @property
+    def most_seeds(self) -> int: ...
 
     def noise(self, groups: Sequence[Sequence[Measurement]]) -> Noise: ...
 
@@ -96,6 +102,10 @@ class _Rule:
     floor_seeds: int = 1
     hopeless_below: float | None = 0.01
     prior: NoisePrior = field(default_factory=NoisePrior)
+
+    @property
+    def most_seeds(self) -> int:
+        return self.floor_seeds
 
     def noise(self, groups: Sequence[Sequence[Measurement]]) -> Noise:
         """The noise floor from each group's repeated measurements of one configuration."""
@@ -156,6 +166,10 @@ class Paired(_Rule):
                 f"acceptance: no_effect={self.no_effect}, spread={self.spread}, "
                 f"max_reruns={self.max_reruns}: expected 0 < no_effect < 1, spread > 0, max_reruns >= 0"
             )
+
+    @property
+    def most_seeds(self) -> int:
+        return max(self.floor_seeds, 1 + self.max_reruns)
 
     def decide(
         self, candidate: Sequence[Measurement], recipe: Sequence[Measurement], noise: Noise

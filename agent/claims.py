@@ -79,10 +79,9 @@ class RunDir:
         self,
         name: str,
         keys: Mapping[str, type | tuple[type, ...]],
-        optional: Mapping[str, type | tuple[type, ...]] | None = None,
         cap: int = JSON_BYTES,
     ) -> dict[str, Any]:
-        """A JSON object with exactly `keys`, and perhaps `optional` ones; values of the types given.
+        """A JSON object with exactly `keys`; values of the types given.
 
         `float` takes integers too and gives a float; a bool is neither an int nor a float. `object` takes
         anything. Strict: UTF-8, at most 8 levels deep, no key twice, no NaN or infinity (1e999 included).
@@ -90,12 +89,11 @@ class RunDir:
         value = _strict_json(name, self.read_bytes(name, cap))
         if not isinstance(value, dict):
             raise ClaimError(name, "is no JSON object")
-        known = {**keys, **(optional or {})}
         if missing := sorted(keys.keys() - value.keys()):
             raise ClaimError(name, f"lacks {', '.join(missing)}")
-        if unknown := sorted(value.keys() - known.keys()):
+        if unknown := sorted(value.keys() - keys.keys()):
             raise ClaimError(name, f"has unknown keys: {', '.join(unknown)}")
-        return {key: _typed(name, key, item, known[key]) for key, item in value.items()}
+        return {key: _typed(name, key, item, keys[key]) for key, item in value.items()}
 
     def read_embeddings(
         self, name: str = "embeddings.safetensors", cap: int = EMBEDDINGS_BYTES

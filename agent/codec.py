@@ -2,7 +2,7 @@
 
 Strict means: no NaN or Infinity literal, no unknown or doubled key, no value of another type than the
 dataclass declares. A number that JSON has no word for is written as `{"$float": "nan"}`, so that a rejected
-proposal with `lr=nan` can be kept as it was.
+proposal with `lr=nan` can be kept as it was; a mapping's own key that begins with $ gets another one before it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def to_json(record: Any, path: str = "record") -> Any:
     if is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_json(getattr(record, f.name), f"{path}.{f.name}") for f in fields(record)}
     if isinstance(record, Mapping):
-        if _all_floats(record) and all(isinstance(key, str) for key in record):
-            return dict(record)
         if wrong := [key for key in record if not isinstance(key, str)]:
             raise RecordError(f"{path}: the key {wrong[0]!r} is not a string; JSON objects have string keys")
-        return {key: to_json(value, f"{path}.{key}") for key, value in record.items()}
+        if _all_floats(record) and not any(key.startswith("$") for key in record):
+            return dict(record)
+        return {_marked(key): to_json(value, f"{path}.{key}") for key, value in record.items()}
     if isinstance(record, Sequence):
         return [to_json(value, f"{path}[{index}]") for index, value in enumerate(record)]
     raise RecordError(
@@ -97,6 +97,15 @@ def _all_floats(data: Mapping[Any, Any]) -> bool:
     return all(type(value) is float and math.isfinite(value) for value in data.values())
 
 
+def _marked(key: str) -> str:
+    """No key of a proposal, whose words are a model's, may look like TAG."""
+    return f"${key}" if key.startswith("$") else key
+
+
+def _unmarked(key: str) -> str:
+    return key[1:] if key.startswith("$$") else key
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -120,8 +129,8 @@ def _decode(hint: Any, data: Any, path: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _require(isinstance(data, dict), path, data, "an object")
         if inner[1] is float and _all_floats(data):
-            return dict(data)
-        return {key: _decode(inner[1], value, f"{path}.{key}") for key, value in data.items()}
+            return {_unmarked(key): value for key, value in data.items()}
+        return {_unmarked(key): _decode(inner[1], value, f"{path}.{key}") for key, value in data.items()}
     if inner:
         return _decode_union(inner, data, path)
     return _decode_scalar(hint, data, path)
@@ -164,7 +173,7 @@ def plain(data: Any) -> Any:
     if isinstance(data, dict):
         if data.keys() == {TAG}:
             return _tagged(data[TAG], TAG)
-        return {key: plain(value) for key, value in data.items()}
+        return {_unmarked(key): plain(value) for key, value in data.items()}
     return [plain(value) for value in data] if isinstance(data, list) else data
 
 

@@ -113,7 +113,9 @@ class Confirmation:
                     )
                     continue
                 twins = (
-                    [w for w in winners if w.identity == winner.identity and _reads(w)] if not again else []
+                    [w for w in winners if w.identity == winner.identity and _own_reads(w)]
+                    if not again
+                    else []
                 )
                 done = self._share(winner, twins[0]) if twins else self._read(winner, bool(reads))
                 self.say(f"{name}: {done}")
@@ -166,7 +168,7 @@ class Confirmation:
 
     def _share(self, winner: Subject, twin: Subject) -> str:
         """The same recipe's scores, from another study of the campaign: no new read."""
-        read, source = _reads(twin)[0], twin.bench.ledger.name
+        read, source = _own_reads(twin)[0], twin.bench.ledger.name
         winner.bench.log(
             "test_read", trial=winner.trial.number, metrics=read["metrics"], again=False, measured_in=source
         )
@@ -197,6 +199,11 @@ def _ended(ledger: StudyLedger) -> bool:
 
 def _reads(subject: Subject) -> list[dict[str, Any]]:
     return [event for event in subject.bench.ledger.events() if event["event"] == "test_read"]
+
+
+def _own_reads(subject: Subject) -> list[dict[str, Any]]:
+    """Those of the subject itself: a study that went on after its confirmation has another winner by now."""
+    return [read for read in _reads(subject) if read["trial"] == subject.trial.number]
 
 
 def _known(subject: Subject, factor: float) -> Measured:

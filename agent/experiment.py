@@ -123,8 +123,15 @@ class Experiment:
         for seed in self.seeds[1:]:
             if decision.action != "rerun":
                 break
-            if problem := self._again(workplace, arguments, recipe, seed, folder, record):
-                return problem, _not_kept(recipe, problem.reason)
+            if failed := self._recipe_on(workplace, recipe, seed, folder, record):
+                # the candidate itself ran; unless the machine ended it, it only cannot be compared any further
+                outcome = _failed(record) if failed.status == "interrupted" else _completed(record)
+                reason = f"the recipe's re-run: {failed.status}: {failed.reason}"
+                return replace(outcome, reason=reason), _not_kept(recipe, reason)
+            if not any(item.seed == seed for item in record.measurements):
+                for _ in self._folds(workplace, arguments, seed, folder, record):
+                    if record.ended:
+                        return _failed(record), _not_kept(recipe, record.ended.reason)
             reruns += 1
             decision = self.acceptance.decide(record.measurements, recipe.measurements, noise)
         return _completed(record), _verdict(decision, recipe, reruns)
@@ -148,29 +155,23 @@ class Experiment:
                 return self._hopeless(record, recipe)
         return None
 
-    def _again(
-        self,
-        workplace: Workplace,
-        arguments: Sequence[str],
-        recipe: Recipe,
-        seed: int,
-        folder: Path,
-        record: Record,
-    ) -> Outcome | None:
-        """Candidate and recipe, where they were not yet, on one more seed; the outcome if that ended the trial."""
+    def _recipe_on(
+        self, workplace: Workplace, recipe: Recipe, seed: int, folder: Path, record: Record
+    ) -> Run | None:
+        """The recipe on those of the seed's folds that it was not measured on yet; the run that failed, if one did.
+
+        Some may have been measured, by a trial that ended before the others were.
+        """
         with recipe.lock:
-            if not any(item.seed == seed for item in recipe.measurements):
+            known = {item.fold for item in recipe.measurements if item.seed == seed}
+            folds = [fold for fold in self.runner.task.folds if fold not in known]
+            if folds:
                 workplace.recipe()
-                for _ in self._folds(workplace, recipe.arguments, seed, folder, record, recipe.number):
+                for _ in self._folds(workplace, recipe.arguments, seed, folder, record, recipe.number, folds):
                     if record.ended:
-                        return replace(_failed(record), reason=f"the recipe's re-run: {record.ended.reason}")
-                recipe.measurements.extend(record.of_recipe[recipe.number][-len(self.runner.task.folds) :])
+                        return record.ended
+                recipe.measurements.extend(record.of_recipe[recipe.number][-len(folds) :])
                 workplace.candidate()
-        if any(item.seed == seed for item in record.measurements):
-            return None
-        for _ in self._folds(workplace, arguments, seed, folder, record):
-            if record.ended:
-                return _failed(record)
         return None
 
     def _folds(
@@ -181,9 +182,10 @@ class Experiment:
         folder: Path,
         record: Record,
         of_recipe: int | None = None,
+        folds: Sequence[int] = (),
     ) -> Iterator[int]:
-        """Runs fold after fold; yields how many are done, also after the one that failed."""
-        folds = self.runner.task.folds
+        """Runs fold after fold, by default all; yields how many are done, also after the one that failed."""
+        folds = folds or self.runner.task.folds
         for done, fold in enumerate(folds, start=1):
             name = f"{'' if of_recipe is None else 'recipe-'}seed{seed}-fold{fold}"
             run = self.runner.run(

@@ -31,7 +31,7 @@ from agent.side_by_side import Candidate, run_side_by_side
 from agent.space import Space
 from agent.spending import over, tried
 from agent.validation import Rejected, Validated, quoted, validate
-from agent.workdesk import WorkDesk
+from agent.workdesk import ASKED_IN_VAIN, ASKED_LAST, WorkDesk
 from agent.workspace import Workspace
 
 
@@ -125,7 +125,7 @@ class Loop:
                 raise
             thinking = self._thinking(self.now() - began)
             if not proposals:
-                self.ledger.log("asked for the last time", charges=thinking)
+                self.ledger.log(ASKED_LAST, charges=thinking)
                 self._settle(None)
                 return f"{self.searcher.name} has nothing more to propose"
             trials = self._batch(proposals, thinking)
@@ -150,7 +150,7 @@ class Loop:
     def _settle_rest(self) -> None:
         """What asking cost without a trial coming of it is the study's."""
         if self.desk is not None and self.desk.pending != Charges():
-            self.ledger.log("asked without a trial", charges=self.desk.pending)
+            self.ledger.log(ASKED_IN_VAIN, charges=self.desk.pending)
             self._settle(None)
 
     def _batch(self, proposals: Sequence[Proposal], thinking: Charges) -> list[Trial]:
@@ -175,7 +175,7 @@ class Loop:
         fingerprint = (
             checked.fingerprint(self.workspace.code_hash()) if isinstance(checked, Validated) else ""
         )
-        record = self._record(number, thinking + Charges(self.now() - began), fingerprint)
+        record = self._record(number, thinking, Charges(self.now() - began), fingerprint)
         self._settle(number, thinking)
         trial = Trial(number, proposal, overrides, commit=self.workspace.head())
         self.observers.trial_started(trial)
@@ -240,7 +240,8 @@ class Loop:
         proposal = Proposal(base="reference", route="reference", searcher=self.searcher.name)
         checked = validate(self.workspace.task, {}, {})
         number = self._start(proposal, {})
-        record = self._record(number, Charges(), checked.fingerprint(self.workspace.code_hash()))
+        fingerprint = checked.fingerprint(self.workspace.code_hash())
+        record = self._record(number, Charges(), Charges(), fingerprint)
         trial = Trial(number, proposal, {}, commit=self.workspace.head())
         self.observers.trial_started(trial)
         folder = self.folder / f"{number:04d}"
@@ -260,7 +261,7 @@ class Loop:
         base = self.workspace.task.base
         return Recipe(recipe.number, arguments_of(base, recipe.overrides, quoted), list(known))
 
-    def _record(self, number: int, charges: Charges, fingerprint: str) -> Record:
+    def _record(self, number: int, asked: Charges, entered: Charges, fingerprint: str) -> Record:
         def note(charges: Charges, measurement: Measurement | None, phase: str) -> None:
             again = [{"number": of, "measurements": found} for of, found in record.of_recipe.items()]
             more: dict[str, Any] = {"of_recipe": again} if again else {}
@@ -268,9 +269,9 @@ class Loop:
                 self.ledger.note(number, charges=charges, measurement=measurement, phase=phase, **more)
                 self.observers.progress(number, phase)
 
-        record = Record(note, charges)
+        record = Record(note, asked + entered)
         known: dict[str, Any] = {"fingerprint": fingerprint} if fingerprint else {}
-        self.ledger.note(number, charges=charges, phase="started", **known)
+        self.ledger.note(number, charges=record.charges, asked=asked, phase="started", **known)
         return record
 
     def _start(self, proposal: Proposal, overrides: Mapping[str, Value]) -> int:

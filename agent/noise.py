@@ -85,7 +85,8 @@ def estimate(groups: Iterable[Sequence[Measurement]], scale: Scale, prior: Noise
     grids = [grid for grid in grids if grid.size]
     if not grids:
         raise ValueError("the noise floor needs at least one measurement")
-    folds = grids[0].shape[1]
+    # a trial that failed, the first reference even, may have been measured on some of them only
+    folds = max(grid.shape[1] for grid in grids)
     level = 1.0 if scale == "log" else abs(float(np.mean([grid.mean() for grid in grids]))) or 1.0
     rest, rest_df, means, means_df = 0.0, 0, 0.0, 0
     for grid in grids:

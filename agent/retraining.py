@@ -5,8 +5,6 @@ Confirmation and ablation stand on this. What they measure is no part of the sea
 
 from __future__ import annotations
 
-import shutil
-import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent.checkout import require_accepted
 from agent.codec import from_json, to_json
+from agent.compiled import compiled_for
 from agent.composition import composed, reference_leaves
-from agent.git import Git, common_dir
+from agent.git import commit_files, common_dir
 from agent.ledger import LedgerError, Owner, StudyLedger
 from agent.records import Charges, Measurement, Trial, Value
 from agent.runner import Run, Runner, Sealed
 from agent.sandbox import Limits, Sandbox
-from agent.study import run_environment, seal
+from agent.study import require_hidden, run_environment, seal
 from agent.task import Task
 from agent.validation import validate
 
@@ -113,18 +112,7 @@ class Bench:
     def code(self, commit: str) -> Path:
         """The files of a commit, without git's own; made once, whole or not at all."""
         target = self.folder / "code" / commit[:16]
-        if not target.is_dir():
-            unfinished = target.with_name(f"{target.name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            archive = unfinished.with_suffix(".tar")
-            Git(common_dir(self.room.task.root))("archive", "--output", str(archive), commit)
-            with tarfile.open(archive) as tar:
-                tar.extractall(unfinished, filter="data")
-            archive.unlink()
-            (unfinished / ".git").mkdir()  # the runner hides what it finds there
-            unfinished.rename(target)
-        return target
+        return commit_files(common_dir(self.room.task.root), commit, target)
 
     def arguments(self, code: Path, overrides: Mapping[str, Value], factor: float = 1.0) -> tuple[str, ...]:
         """The command line of a recipe under `factor` times the budget. Raises Rejected."""
@@ -161,6 +149,9 @@ class Bench:
             environment=self.room.environment,
             notice=lambda text: self.log("notice", text=text),
         )
+        # the test set is shown to the run that is to read it, and to none before
+        found = None if sealed else compiled_for(runner, lambda: self.reference.commit, self.room.vault)
+        runner = replace(runner, compiled=found.folder if found else None)
         folder = self.folder / name
         run = runner.run(code, arguments, seed=seed, fold=fold, folder=folder, stop=self.room.stop)
         if run.status == "interrupted":
@@ -185,6 +176,8 @@ def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retrain
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
     stack.callback(sandbox.close)
+    runs, vault = root / plain["runs"], root / plain["vault"]
+    require_hidden(sandbox, vault, runs)
     task = Task.from_mapping(plain["task"], root, where="task")
     environment = run_environment(plain["executor"]["threads"])
     if task.preload:
@@ -195,8 +188,8 @@ def open_retraining(config: DictConfig, root: Path, stack: ExitStack) -> Retrain
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         environment=environment,
-        runs=root / plain["runs"],
-        vault=root / plain["vault"],
+        runs=runs,
+        vault=vault,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
+import os
 import sys
 import threading
 import time
@@ -15,10 +15,10 @@ from typing import Any
 
 from agent.claims import ClaimError, open_run_dir
 from agent.records import Budget, Measurement, Status
-from agent.sandbox import RUN_DIR, Finished, Job, Limits, Mount, Sandbox, clean_text
+from agent.sandbox import RUN_DIR, Finished, Job, Limits, Mount, Sandbox, clean_text, remove
 from agent.task import Task, TaskError
 
-CODE, DATA = "/code", "/data"
+CODE, DATA, COMPILED = "/code", "/data", "/compiled"
 # 200 points of ten numbers are 55 kB; a proposal may add losses, and its points, to the curve
 RESULT_BYTES = 262_144
 RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
@@ -33,6 +33,8 @@ RESULT_KEYS: dict[str, type | tuple[type, ...]] = {
     "commit": (str, NoneType),
     "package": str,
 }
+# file -> bytes: of what a run leaves, what stays for people once it is judged
+KEPT = {"result.json": 2**20, "config.yaml": 2**20, "train.log": 2**24}
 KILLED: Mapping[str, tuple[Status, str]] = {
     "wall": ("timeout", "was still running at the wall limit and was killed"),
     "memory": ("out_of_memory", "used more memory than the sandbox allows and was killed"),
@@ -70,6 +72,7 @@ class Runner:
 
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
     notice: told what people should know of a run, though it is no part of its outcome.
+    compiled: a folder of compiled code that the host has made, for the task's key (agent.compiled).
 
     A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
     is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
@@ -84,6 +87,7 @@ class Runner:
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = time.monotonic
     notice: Callable[[str], None] = lambda text: None
+    compiled: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -102,19 +106,23 @@ class Runner:
     ) -> Run:
         """One fold with one seed, in `folder` (made anew). `code` is a workspace of the task.
 
-        Raises SandboxUnavailable; everything that the run itself does wrong is an outcome.
+        Raises SandboxUnavailable, TaskError; everything that the run itself does wrong is an outcome.
         """
         began = self.now()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         run_dir = folder / "run"
         run_dir.mkdir(parents=True)
         own = self.task.run_arguments(
             run_dir=RUN_DIR, seed=seed, fold=fold, seconds=self.seconds, sealed=DATA
         )
+        mounts = [Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)]
+        if self.compiled is not None and self.task.compiled is not None:
+            mounts.append(Mount(self.compiled, COMPILED))
+            own = (*own, f"{self.task.compiled.key}={COMPILED}")
         job = Job(
             command=[*self._command(), *arguments, *own],
             run_dir=run_dir,
-            mounts=(Mount(code, CODE), Mount(self.sealed[fold].folder, DATA)),
+            mounts=mounts,
             masked=[f"{CODE}/.git", *self._masked(code)],
             environment=self.environment,
             limits=self.limits(self.seconds * self.budget.wall_factor + self.budget.setup_seconds),
@@ -124,7 +132,9 @@ class Runner:
         finished = self.sandbox.run(job, stop)
         if finished.cold:
             self.notice(f"a run was started cold: {finished.cold}")
-        return self._outcome(finished, run_dir, code, seed, fold, began)
+        run = self._outcome(finished, run_dir, code, seed, fold, began)
+        _clear(run_dir)
+        return run
 
     def _command(self) -> list[str]:
         """The task's command, with this interpreter and with paths inside the sandbox."""
@@ -133,7 +143,13 @@ class Runner:
         return words + [f"{CODE}/{word}" if (self.task.root / word).is_file() else word for word in rest]
 
     def _masked(self, code: Path) -> list[str]:
-        return [f"{CODE}/{path.relative_to(code)}" for glob in self.task.masked for path in code.glob(glob)]
+        """Paths inside. Raises TaskError for a pattern without any: the run would see what it is not to see."""
+        found = {glob: list(code.glob(glob)) for glob in self.task.masked}
+        if empty := [glob for glob, paths in found.items() if not paths]:
+            raise TaskError(
+                f"task {self.task.name}: masked: {empty[0]} names nothing in {code}; mend or remove it"
+            )
+        return [f"{CODE}/{path.relative_to(code)}" for paths in found.values() for path in paths]
 
     def _outcome(
         self, finished: Finished, run_dir: Path, code: Path, seed: int, fold: int, began: float
@@ -168,7 +184,6 @@ class Runner:
         except ClaimError as error:
             reason = _exit(finished) if finished.returncode else f"left no usable result: {error}"
             return ended("crashed", reason)
-        (run_dir / "embeddings.safetensors").unlink()  # scored once, never read again
         try:
             metrics = self.task.function("judge")(embeddings, self.sealed[fold].key)
         except ValueError as error:
@@ -195,6 +210,15 @@ class Runner:
             return ""
         shown = clean_text(claimed[:200])
         return f"ran {self.task.package.name} from {shown}, not from the workspace: nothing was measured"
+
+
+def _clear(run_dir: Path) -> None:
+    """Leaves what is KEPT: embeddings are scored once, and a thousand runs may each leave what one disk holds."""
+    with os.scandir(run_dir) as entries:
+        for entry in entries:
+            plain = entry.is_file(follow_symlinks=False)
+            if not plain or entry.stat(follow_symlinks=False).st_size > KEPT.get(entry.name, -1):
+                remove(Path(entry.path))
 
 
 def _exit(finished: Finished) -> str:

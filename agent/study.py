@@ -9,27 +9,30 @@ import site
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from agent.acceptance import from_config
-from agent.asked import budget_of, seeds_of
+from agent.acceptance import Acceptance, from_config
+from agent.asked import AskedError, budget_of, seeds_of
 from agent.checkout import require_accepted, version
+from agent.compiled import compiled_for
 from agent.composition import composed
 from agent.executors.base import Executor
 from agent.executors.local import thread_environment
 from agent.experiment import Experiment
-from agent.ledger import Ledger, Owner, StudySpec
+from agent.ledger import Ledger, Owner, StudyLedger, StudySpec
 from agent.ledger.spec import CHECKOUT
 from agent.loop import Loop
 from agent.observers import Observer, Observers
 from agent.records import Budget
 from agent.researcher.settings import TRANSPORT
 from agent.runner import Runner, Sealed
-from agent.sandbox import Limits, Sandbox
+from agent.sandbox import Limits, Sandbox, SandboxUnavailable
 from agent.searchers.base import Searcher
 from agent.space import Space
 from agent.task import Task, TaskError
@@ -44,7 +47,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
 
     What must be given up at the end is put on `stack`. Raises SandboxUnavailable before anything is written,
     and errors that say what to change: AskedError, TaskError, SpaceError, LedgerError, WorkspaceError,
-    ConfigError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
+    ConfigError, CompiledError; of the LLM searchers also SettingsError, ProgramError, LLMRefused.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     budget, (seed, seeds) = budget_of(plain["budget"]), seeds_of(plain["seed"], plain["training_seeds"])
@@ -56,9 +59,11 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     sandbox: Sandbox = instantiate(config.sandbox.backend)
     sandbox.check()
     stack.callback(sandbox.close)
+    runs, vault = root / plain["runs"], root / plain["vault"]
+    require_hidden(sandbox, vault, runs)
     executor: Executor = instantiate(config.executor)
     acceptance = from_config(plain["acceptance"], task.direction, task.scale)
-    runs = root / plain["runs"]
+    require_seeds(seeds, acceptance)
     make = instantiate(config.searcher, _partial_=True, _convert_="all")
     wanted = inspect.signature(make).parameters
     llm = plain["llm"] if "llm" in wanted else {}
@@ -85,7 +90,7 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         sandbox=sandbox,
         limits=lambda wall_seconds: Limits(wall_seconds=wall_seconds, **plain["sandbox"]["limits"]),
         budget=budget,
-        sealed=seal(task, root / plain["vault"]),
+        sealed=seal(task, vault),
         environment=run_environment(None),
         notice=lambda text: ledger.log("notice", text=text),
     )
@@ -102,6 +107,10 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
         )
     enter = Workspace.open if has_branch else Workspace.create
     workspace = stack.enter_context(enter(task, plain["study"], runs))
+    first = partial(_first_commit, ledger, workspace)
+    if compiled := compiled_for(runners[0], first, root / plain["vault"]):
+        ledger.log("compiled", **compiled.facts)
+        runners = [replace(runner, compiled=compiled.folder) for runner in runners]
     if (best := ledger.best()) is not None:
         require_accepted(ledger, workspace.task, root, [{}, best.overrides])
     stop = threading.Event()
@@ -133,6 +142,21 @@ def open_study(config: DictConfig, root: Path, stack: ExitStack, observers: Sequ
     )
 
 
+def require_seeds(seeds: Sequence[int], acceptance: Acceptance) -> None:
+    """Raises AskedError where the rule may ask for more training seeds than there are."""
+    if len(seeds) < acceptance.most_seeds:
+        raise AskedError(
+            f"training_seeds={list(seeds)}: expected at least {acceptance.most_seeds}, as many as the rule runs the "
+            "reference on (acceptance.floor_seeds) or a trial with its re-runs (max_reruns + 1)"
+        )
+
+
+def _first_commit(ledger: StudyLedger, workspace: Workspace) -> str:
+    """The code that the branch began with, before anything was kept."""
+    reference = ledger.reference()
+    return reference.commit if reference else workspace.head()
+
+
 def require_one_copy(task: Task, folders: Sequence[str]) -> None:
     """Raises TaskError if the task's package is also installed: runs could read there what the task masks."""
     for folder in folders:
@@ -142,6 +166,18 @@ def require_one_copy(task: Task, folders: Sequence[str]) -> None:
                 f"{copy} is a second copy of the task's package, visible to every run: "
                 f"pip uninstall the package, or install it with --editable"
             )
+
+
+def require_hidden(sandbox: Sandbox, vault: Path, runs: Path) -> None:
+    """Raises SandboxUnavailable if every run could read there what it must not see: keys, other trials' logs."""
+    for folder in sandbox.shown():
+        for secret in (vault, runs):
+            if secret.resolve().is_relative_to(folder.resolve()):
+                raise SandboxUnavailable(
+                    f"every run would see {secret}, which lies below {folder}, a folder that the sandbox shows whole",
+                    "move the checkout (or set vault=… and runs=…) outside /usr, and keep the virtual environment "
+                    "in a folder of its own (python -m venv .venv)",
+                )
 
 
 def open_ledger(config: DictConfig, root: Path) -> Ledger:

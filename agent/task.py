@@ -59,6 +59,18 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """Runs whose base holds the override `when` are given a folder of compiled code in `key` (agent.compiled).
+
+    fill: overrides of the reference's run that fills the folder, long enough to compile all that a run will.
+    """
+
+    when: str
+    key: str
+    fill: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Task:
     """A Hydra program as the lab sees it.
 
@@ -78,6 +90,7 @@ class Task:
     seal_test(config, out_root): (folder to mount, key) of the final training: everything to learn from, the
     test set to embed; called again it gives what is there.
     judge(embeddings, key): metrics, `metric` among them; raises ValueError with a reason.
+    compiled: what runs compile, and may read from a folder that the host has made.
     preload: what a run's process may have imported before the task's program begins: libraries, nothing of the task's.
     longer: keys of whole numbers (steps, say) that are multiplied where a recipe gets a multiple of the budget.
     """
@@ -108,6 +121,7 @@ class Task:
     seal_test: str
     longer: tuple[str, ...]
     preload: Preload | None
+    compiled: Compiled | None
 
     @classmethod
     def load(cls, path: Path, root: Path) -> Task:
@@ -142,6 +156,9 @@ class Task:
             groups=_groups(reader.section("groups")),
             recipe=_recipe(reader.section("recipe")),
             preload=_preload(reader.section("preload")) if reader.values.get("preload") is not None else None,
+            compiled=_compiled(reader.section("compiled"))
+            if reader.values.get("compiled") is not None
+            else None,
             package=_package(reader.section("package")),
             **{name: reader.text(name, pattern=DOTTED) for name in ROLES},
             **{name: reader.text(name) for name in ("name", "config_path", "config_name", "metric")},
@@ -185,14 +202,11 @@ class Task:
 
     def lock_on(self, key: str) -> str | None:
         """The pattern that locks `key`, or None."""
-        for pattern in (*self.locked, *self.run_keys):
+        machine = (self.compiled.key, self.compiled.when.partition("=")[0]) if self.compiled else ()
+        for pattern in (*self.locked, *self.run_keys, *machine):
             if fnmatchcase(key, pattern) or key.startswith(pattern + "."):
                 return pattern
         return None
-
-    def masked_paths(self) -> list[Path]:
-        """What of `masked` is there: files and folders below `root` that a sandboxed run must not see."""
-        return sorted(path for pattern in self.masked for path in self.root.glob(pattern))
 
     def function(self, role: Literal["check", "judge", "seal", "seal_test"]) -> Callable[..., Any]:
         """Imports the task's host function. Raises TaskError if it is not there."""
@@ -224,6 +238,12 @@ def _recipe(reader: Reader) -> Recipe:
 def _preload(reader: Reader) -> Preload:
     reader.refuse_unknown(("modules", "hidden"))
     return Preload(reader.texts("modules", pattern=MODULE), reader.texts("hidden", pattern=MODULE))
+
+
+def _compiled(reader: Reader) -> Compiled:
+    reader.refuse_unknown(("when", "key", "fill"))
+    when, key = reader.text("when", pattern=OVERRIDE), reader.text("key")
+    return Compiled(when, key, reader.texts("fill", pattern=OVERRIDE))
 
 
 def _package(reader: Reader) -> Package:

@@ -23,6 +23,8 @@ from agent.workspace import Workspace
 
 # events that say what asking for a trial has cost, and the one that says that it is charged now
 TRIED, SETTLED = "code tried out", "calls settled"
+# events that charge the study with all that is pending
+LAST = ASKED_LAST, ASKED_IN_VAIN = "asked for the last time", "asked without a trial"
 CALLS = ("llm call", "llm trouble", "external call", TRIED)
 TRY_OUT_SECONDS = 20.0  # for the steps, and as many for the start
 LONGEST_FILE = 131_072
@@ -34,7 +36,8 @@ class WorkDesk:
     """Implements agent.desk.Desk on a real study.
 
     What calls to a model cost is collected in `pending` until the loop has charged it to the trial asked for. It
-    is rebuilt from the study's events, so that a kill -9 during a round forgets no dollar.
+    is rebuilt from the study's events, so that a kill -9 during a round forgets no dollar; nor does one between a
+    trial's first note and the event that says so charge any twice.
     """
 
     ledger: StudyLedger
@@ -48,11 +51,18 @@ class WorkDesk:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        settled = set()
         for event in self.ledger.events():
             if event["event"] == SETTLED:
                 self.pending = from_json(Charges, event.get("left", {}))
+                settled.add(event["trial"])
+            elif event["event"] in LAST:
+                self.pending = Charges()
             elif event["event"] in CALLS:
                 self.pending += Charges(seconds=event.get("seconds", 0.0), usd=event["usd"])
+        for trial, noted in self.ledger.notes():
+            if "asked" in noted and trial.number not in settled:
+                self.settle(trial.number, from_json(Charges, noted["asked"]))
 
     @property
     def study(self) -> str:

@@ -135,7 +135,8 @@ class Workspace:
         head = git.admin / "HEAD"
         if not head.is_file() or head.read_bytes() != f"ref: refs/heads/{self.branch}\n".encode():
             git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
-        git("reset", "--hard", "--quiet", self.branch)
+        # in full: a tag may have the branch's name, and would come first
+        git("reset", "--hard", "--quiet", f"refs/heads/{self.branch}")
         git("clean", "-ffdxq")
         self._touched.clear()
 
@@ -157,15 +158,6 @@ class Workspace:
     def diff(self) -> str:
         """What `apply` changed since the branch's head, as a unified diff."""
         return self._git()("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
-
-    def export(self, target: Path) -> Path:
-        """A copy of the tracked files as they stand, without git's own, at `target`, which must not exist."""
-        target.mkdir(parents=True)
-        for path in self._git()("ls-files", "-z").split("\0"):
-            if path:
-                (target / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.path / path, target / path, follow_symlinks=False)
-        return target
 
     def log(self) -> list[dict[str, str]]:
         """The branch's commits by the lab, newest first: `commit`, `subject` and the Lab-… trailers."""
@@ -218,8 +210,10 @@ class Workspace:
         """A commit would move the branch under a person who has checked it out."""
         for entry in self._repo("worktree", "list", "--porcelain").split("\n\n"):
             lines = entry.splitlines()
-            if f"branch refs/heads/{self.branch}" in lines and lines[0] != f"worktree {self.path}":
-                where = lines[0].removeprefix("worktree ")
+            where = lines[0].removeprefix("worktree ") if lines else ""
+            # one that is gone is what a killed study left before its checkout was moved
+            elsewhere = where != str(self.path) and Path(where).exists()
+            if f"branch refs/heads/{self.branch}" in lines and elsewhere:
                 raise WorkspaceError(
                     f"branch {self.branch} is checked out in {where}, and the study would commit to it: "
                     f"git -C {where} checkout - (or another branch), then resume"

@@ -17,8 +17,10 @@ from bench.device import settled, timed
 from bench.figures import Figure, Goal, paired
 from bench.loops import BareLoop, device_of
 from bench.memory import peak_growth
+from bench.startup import spawn
 from bench.workload import Workload
-from eclip.training import build_module, compile_blocks, train_fold
+from eclip.compilation import compile_blocks, transformer_blocks
+from eclip.training import build_module, train_fold
 
 Compile = Callable[[nn.Module], None]
 # the 800 steps of the published recipe have a goal on these
@@ -101,9 +103,30 @@ def _run(loop: BareLoop) -> None:
 
 def with_graphs(model: nn.Module) -> None:
     """Each block compiled and replayed as a CUDA graph."""
-    for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
-        for block in blocks:
-            block.compile(dynamic=False, mode="reduce-overhead")
+    for block in transformer_blocks(model):
+        block.compile(dynamic=False, mode="reduce-overhead")
+
+
+def compiled_runs(workload: Workload, steps: int) -> list[Figure]:
+    """A whole run from the command to its last step: compiled with an empty cache, with what that left there, and
+    not compiled at all. Above 1 it has paid back. train.py's clock stands still while torch compiles: it is start.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder, runs = Path(name), {}
+        for way in ("uncompiled", "compiled", "compiled, from a cache"):
+            asked = (f"trainer.compile={way != 'uncompiled'}", f"trainer.compile_cache={folder}/cache")
+            runs[way] = spawn(workload, folder / way.replace(", ", "-"), f"trainer.max_steps={steps}", *asked)
+    plain = runs.pop("uncompiled")
+    seconds = {way: run.first_step + run.training for way, run in runs.items()}
+    return [
+        Figure(
+            f"{steps} steps {way} ({run.first_step - plain.first_step:.1f} s of it compiling), not compiled",
+            f"{seconds[way]:.1f} s",
+            f"{plain.first_step + plain.training:.1f} s",
+            [(plain.first_step + plain.training) / seconds[way]],
+        )
+        for way, run in runs.items()
+    ]
 
 
 def device_ranks(workload: Workload, repeats: int) -> Figure:

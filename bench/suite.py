@@ -70,6 +70,7 @@ class Suite:
             "ranks": lambda: [gpu.device_ranks(work, repeats)],
             "a million pairs": lambda: gpu.million(self.device),
             "torch.compile": lambda: [gpu.compiled(work, lap, laps, "torch.compile")],
+            "compiled runs": lambda: gpu.compiled_runs(work, work.settings.trainer.max_steps),
             "CUDA graphs": lambda: [gpu.compiled(work, lap, laps, "with CUDA graphs", gpu.with_graphs)],
         }
 

@@ -94,6 +94,7 @@ def measure(console: Console, parts: dict[str, Part]) -> tuple[list[figures.Figu
             failed[name] = f"{type(error).__name__}: {error}"[:500]
             console.print_exception(max_frames=4)
         gc.collect()  # Lightning's circles of references hold a GPU's memory
+        torch.cuda.empty_cache()  # which runs in processes of their own need, too
     for name, reason in failed.items():
         console.print(f"not measured: {name}: {reason}", markup=False)
     return measured, failed

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from agent.campaign import entries_of
 from agent.composition import composed_file
 
@@ -29,15 +31,20 @@ def main() -> None:
     config = composed_file(
         ROOT / "configs", name, [*overrides, f"budget_name={[BUDGETS[name], *chosen][-1]}"]
     )
-    studies = [entry.name for entry in entries_of(config)]
     out = f"{config.runs}/{config.campaign}"
     words = [f"--config-name={name}", *overrides]
     step("Searchers look for better recipes, one trial of each study in turn.", "compare", words)
     step("What they found is trained again on fresh seeds, then reads the test set once.", "confirm", words)
-    told = [f"studies=[{','.join(studies)}]", f"out={out}", f"ledger.url={config.ledger.url}"]
-    step("What may be said about it.", "report", told)
+    step("What may be said about it.", "report", told(config, out))
     print(f"\n{(ROOT / out / 'summary.md').read_text(encoding='utf-8')}")
     print(f"{(time.monotonic() - began) / 60:.1f} minutes; open {out}/report.html")
+
+
+def told(config: DictConfig, out: str) -> list[str]:
+    """What the report must know of the campaign: above all that it is not to be uploaded, where that was said."""
+    studies = ",".join(entry.name for entry in entries_of(config))
+    tracker = [f"tracker.{key}={config.tracker[key]}" for key in ("name", "project")]
+    return [f"studies=[{studies}]", f"out={out}", f"ledger.url={config.ledger.url}", *tracker]
 
 
 def step(says: str, script: str, arguments: list[str]) -> None:

@@ -71,7 +71,9 @@ class Ray:
         self._require_room(ray)
         environment = {**runner.environment, **thread_environment(self.threads)}
         sandbox = Elsewhere(ray, runner.sandbox, self)
-        return [replace(runner, sandbox=sandbox, environment=environment)] * self.workers
+        # what is compiled on one node may hold instructions that another one lacks
+        task = replace(runner.task, compiled=None)
+        return [replace(runner, task=task, sandbox=sandbox, environment=environment)] * self.workers
 
     def _require_room(self, ray: Any) -> None:
         """A run that fits no node would wait for ever."""
@@ -99,6 +101,10 @@ class Elsewhere:
 
     def check(self) -> None:
         """The nodes check themselves, each before its first run."""
+
+    def shown(self) -> Sequence[Path]:
+        """See Sandbox.shown; of the machine that the loop is on, which may be a node."""
+        return self._inner.shown()
 
     def gpus(self) -> list[int]:
         """Ray hands out the cards."""

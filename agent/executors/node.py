@@ -15,15 +15,11 @@ from typing import Any
 
 from agent.claims import EMBEDDINGS_BYTES, ClaimError, open_run_dir
 from agent.executors.shipping import Parcel, cached, digest
-from agent.sandbox import Finished, Job, Mount, Sandbox, SandboxUnavailable
+from agent.runner import KEPT
+from agent.sandbox import Finished, Job, Mount, Sandbox, SandboxUnavailable, remove
 
 # of a run directory, what the contract names; the host checks it as it checks any run's
-TAKEN = {
-    "result.json": 2**20,
-    "embeddings.safetensors": EMBEDDINGS_BYTES,
-    "config.yaml": 2**20,
-    "train.log": 2**24,
-}
+TAKEN = {**KEPT, "embeddings.safetensors": EMBEDDINGS_BYTES}
 
 _passed: set[tuple[type[Sandbox], tuple[int, ...]]] = set()
 
@@ -76,7 +72,7 @@ def carry_out(errand: Errand, get: Callable[[Any], Any], cards: Sequence[int]) -
     except SandboxUnavailable as error:
         return Answer(node, refused=(error.cause, error.fix))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def _refusal(errand: Errand, cards: Sequence[int]) -> tuple[str, str] | None:

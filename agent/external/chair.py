@@ -4,7 +4,7 @@ One client at a time holds the chair of a study. It is written in the ledger, so
 and the shell, see it, too. It is free when the holder's process is gone, when the holder gave it up, or when
 nothing was heard of it for LEASE_SECONDS.
 
-Time between an answer and the client's next call is thinking, up to AWAY_SECONDS each time; what is longer is
+Time between an answer and the client's next call is thinking, up to AWAY_SECONDS each time; what goes beyond is
 absence (a closed laptop, a lunch). Thinking is charged to the next trial, as the built-in researcher's calls
 are: otherwise a client could buy a better search with time that the others pay for.
 """
@@ -88,7 +88,8 @@ class Chair:
         held = self.take(client)
         now = self.now()
         gap = 0.0 if running(self.ledger) else max(now - held.answered, 0.0)
-        thought = gap if gap <= AWAY_SECONDS else 0.0
+        # the first minutes of an absence count, or who thinks longer than that would think for nothing
+        thought = min(gap, AWAY_SECONDS)
         return self._write(
             replace(
                 held,

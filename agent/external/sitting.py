@@ -78,6 +78,8 @@ def _offer(loop: Loop, request: Request, chair: Chair) -> None:
         claimed=request.usage,
     )
     loop.desk.charge(usd, thought)
+    # at once: a process that is killed during the trial would leave it to be charged again
+    chair.settle()
     events = loop.ledger.events()
     refused = [(event["trial"], event["reason"]) for event in events if event["event"] == external.REFUSED]
     loop.searcher.offer(

@@ -14,8 +14,10 @@ import psutil
 
 @dataclass(frozen=True)
 class Owner:
-    """A process by host, pid and the time it was started (Unix seconds): a pid alone is given out again.
+    """A process by host, pid and when it was started: a pid alone is given out again.
 
+    started: seconds since the boot, on Linux. Unix seconds of the same would change whenever the clock is set, and
+    with them the answer to whether it still runs; elsewhere the system keeps them.
     host: the machine's name and, behind an @, which boot and which process namespace of it: two containers
     may have the same name, and each its own process 17.
     """
@@ -27,7 +29,12 @@ class Owner:
     @classmethod
     def here(cls) -> Owner:
         """The calling process."""
-        return cls(_host(), os.getpid(), _start_time(os.getpid()))
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """A process of this machine."""
+        return cls(_host(), pid, _start_time(pid))
 
     @classmethod
     def parse(cls, text: str) -> Owner:
@@ -69,4 +76,9 @@ def _host() -> str:
 
 
 def _start_time(pid: int) -> float:
-    return round(psutil.Process(pid).create_time(), 2)
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        # no such process, or no Linux
+        return round(psutil.Process(pid).create_time(), 2)
+    return round(int(fields[19]) / os.sysconf("SC_CLK_TCK"), 2)

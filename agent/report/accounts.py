@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.records import Status, Trial
-from agent.report.best_so_far import Axis, area, steps
+from agent.report.best_so_far import Axis, area, relative, steps
 from agent.report.campaign import Campaign, Study
 from agent.report.comparison import Final, finals
 
@@ -58,7 +58,7 @@ def _account(study: Study, final: Final | None, end: float) -> Account:
     statuses = [trial.outcome.status for trial in proposals if trial.outcome]
     gain = None if final is None else final.promised if final.confirmed is None else final.confirmed
     percent = 100 * gain if gain and gain > 0 else None
-    reads = study.events_named("test_read")
+    reads = _reads(study)
     return Account(
         study=study,
         final=final,
@@ -84,12 +84,20 @@ def marks(study: Study) -> tuple[str, ...]:
         found.append("not ended")
     if study.state == "failed":
         found.append("the reference did not run")
+    if study.reference and not len(relative(study, "trials")[0]):
+        found.append(
+            "the reference's score is not above 0, so it stands in no picture that shows shares of that"
+        )
     if study.spec.sandbox == "none":
         found.append("no sandbox: the searcher's code could reach the host")
     if interrupted := sum(trial.interrupted for trial in study.trials):
         found.append(f"{interrupted} trial{'s' * (interrupted > 1)} interrupted")
     found += _outside(study)
     reads = study.events_named("test_read")
+    if reads and not _reads(study):
+        found.append(
+            f"the test set was read by trial {reads[0]['trial']}, which is not the winner: not shown"
+        )
     if len(reads) > 1 or any(read.get("again") for read in reads):
         found.append(f"test set read {len(reads)} times; the first reading is shown")
     if study.events_named("versions changed"):
@@ -97,6 +105,12 @@ def marks(study: Study) -> tuple[str, ...]:
     if study.events_named("confirmed") and _used_seeds(study):
         found.append("a confirmation used training seeds of the search; those are not counted")
     return tuple(found)
+
+
+def _reads(study: Study) -> list[Mapping[str, Any]]:
+    """The winner's readings of the test set: a study that went on after one has another winner."""
+    number = study.winner.number if study.winner else None
+    return [read for read in study.events_named("test_read") if read["trial"] == number]
 
 
 def _outside(study: Study) -> list[str]:

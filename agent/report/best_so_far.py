@@ -71,14 +71,11 @@ def steps(study: Study) -> list[Step]:
 
 
 def relative(study: Study, axis: Axis) -> tuple[Array, Array]:
-    """(x, score divided by the reference's) of a study's steps."""
+    """(x, score divided by the reference's) of a study's steps; empty where there can be no shares of that."""
     found = steps(study)
-    if not found:
+    reference = study.reference.outcome.score if study.reference and study.reference.outcome else None
+    if not found or reference is None or reference <= 0:
         return np.empty(0), np.empty(0)
-    assert study.reference is not None
-    assert study.reference.outcome is not None
-    reference = study.reference.outcome.score
-    assert reference is not None
     return np.array([s.at(axis) for s in found]), np.array([s.score / reference for s in found])
 
 

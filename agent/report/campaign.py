@@ -11,12 +11,10 @@ What the report reads beside the loop's trials are four events of a study (`Stud
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -25,7 +23,7 @@ from agent.codec import from_json
 from agent.ledger import Ledger, StudyLedger, StudySpec
 from agent.ledger.curve import column
 from agent.ledger.rows import reruns
-from agent.ledger.study import AFTERWARDS
+from agent.ledger.study import AFTERWARDS, uncollected
 from agent.noise import on_scale
 from agent.records import Charges, Measurement, Trial, current_recipe
 from agent.task import Scale
@@ -226,20 +224,8 @@ class Campaign:
 
 def load(ledger: Ledger, names: Sequence[str], scale: Scale = "log", metric: str = "score") -> Campaign:
     """The named studies as they are now. Raises LedgerError for a name that is not there."""
-    with _uncollected():
+    with uncollected():
         return Campaign(tuple(_study(ledger.study(name)) for name in names), scale, metric)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Many small records and no rubbish: looking for rubbish among them takes a third of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _study(ledger: StudyLedger) -> Study:

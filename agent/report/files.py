@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from agent.report.attribution import attribution
-from agent.report.best_so_far import AXES
+from agent.report.best_so_far import AXES, relative
 from agent.report.campaign import Campaign
 from agent.report.figures.bars import attribution_bars, importance_bars
 from agent.report.figures.confirmed import confirmed
@@ -38,7 +38,7 @@ def write(
 
 def figures(campaign: Campaign, theme: Theme, overlay: bool = False) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of all there is something to show for."""
-    if any(study.reference for study in campaign.studies):
+    if any(len(relative(study, "trials")[0]) for study in campaign.studies):
         for axis in AXES:
             if axis != "usd" or any(study.charges.usd for study in campaign.studies):
                 yield f"race-{axis}", race(campaign, axis, theme)

@@ -1,7 +1,8 @@
 """A campaign goes in, a W&B run on disk comes out: a table of all its trials, saved as an artifact.
 
 Written offline, whole, below <folder>/wandb/, as studies write theirs; `make wandb-sync` uploads both alike. The
-run's id follows from the studies' names, so that a table made anew replaces the earlier one, here and in W&B.
+run's id follows from the studies' names and beginnings, so that a table made anew replaces the earlier one, here and
+in W&B, and studies of the same names in another ledger's do not.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def write_table(campaign: Campaign, folder: Path, project: str, name: str) -> Pa
     import wandb
 
     names = [study.name for study in campaign.studies]
-    run_id = f"trials-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"
+    begun = [(study.name, min(study.began.values(), default=None)) for study in campaign.studies]
+    run_id = f"trials-{hashlib.sha256(json.dumps(begun).encode()).hexdigest()[:12]}"
     for earlier in _runs(folder, run_id):
         shutil.rmtree(earlier)
     (folder / "wandb").mkdir(parents=True, exist_ok=True)

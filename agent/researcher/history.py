@@ -26,7 +26,10 @@ NEUTRAL_LEGEND = (
     "that was measured in part was clearly behind."
 )
 ROWS_A_BLOCK = 10
-CURVE_POINTS = 10
+CURVE_POINTS, MOST_CURVES = 10, 12
+LOG_CHARS = 3_000
+# of a trial's details, what its edits may fill; each alone is cut, so that no mark of data is
+EDIT_CHARS = 6_000
 # a completed trial's change was checked against the config and is shown whole; a rejected one's may be
 # anything
 REJECTED_CHARS = 300
@@ -101,7 +104,8 @@ def curves(trial: Trial, points: int = CURVE_POINTS) -> str:
     rows = runs[0] if trial.outcome.status == "completed" else runs[-1]
     steps = sorted({round(index * (len(rows) - 1) / max(points - 1, 1)) for index in range(points)})
     chosen = [rows[step] for step in steps]
-    names = [name for name in rows[-1] if name not in ("seconds", "fold")]
+    # a run names its own quantities, as many as it likes
+    names = [name for name in rows[-1] if name not in ("seconds", "fold")][:MOST_CURVES]
     lines = [f"  {name}: " + " ".join(number(_get(row, name), 3) or "-" for row in chosen) for name in names]
     seconds = _get(rows[-1], "seconds")
     took = "" if seconds is None else f", {seconds:.3g} s"
@@ -161,9 +165,11 @@ def details(trial: Trial, names: Names = PLAIN) -> str:
             f"  seed {run.seed}, fold {run.fold}: {number(run.score)}; {_metrics(run.metrics)}"
             for run in outcome.measurements
         ]
-    shown = [*lines, curves(trial, 20)] + [patch(edit) for edit in proposal.edits]
+    most = EDIT_CHARS // max(len(proposal.edits), 1)
+    shown = [*lines, curves(trial, 20)] + [patch(edit, most) for edit in proposal.edits]
     if outcome and outcome.log_tail:
-        shown.append(as_data(f"end of the log of trial {trial.number}", own_frames(outcome.log_tail)))
+        log = own_frames(outcome.log_tail)
+        shown.append(as_data(f"end of the log of trial {trial.number}", log, LOG_CHARS))
     return "\n".join(part for part in shown if part)
 
 
@@ -187,7 +193,7 @@ def _edit(edit: Edit) -> str:
     return f"edit {one_line(edit.path, 120)} (+{added} -{removed} lines)"
 
 
-def patch(edit: Edit, most: int = 6000) -> str:
+def patch(edit: Edit, most: int) -> str:
     """The edit itself, of which the table has the size alone."""
     text = f"--- old\n{edit.old}\n+++ new\n{edit.new}"
     return as_data(f"edit of {one_line(edit.path, 120)}", text, most)

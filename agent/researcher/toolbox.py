@@ -19,7 +19,6 @@ from agent.researcher.rules import forbidden, proposed
 from agent.searchers.base import pending
 
 FILE_CHARS = 30_000
-LOOKUP_CHARS = 12_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Toolbox:
             return Answer(f"not accepted: {reason}", fault=True, attempt=proposal)
         if proposal.edits and (traceback := self.desk.try_out(proposal)):
             said = as_data("traceback", own_frames(traceback), 3000)
-            text = f"the code fails its first step; nothing was run or charged yet:\n{said}"
+            text = f"the code fails its first step; no trial was run, its seconds alone are charged:\n{said}"
             return Answer(text, fault=True, attempt=proposal)
         left = self.count - len(beside) - 1
         more = f"; up to {left} more may run beside it. A reply without a call ends the round" if left else ""
@@ -133,7 +132,7 @@ class Toolbox:
     def _look_up(self, given: Mapping[str, Any]) -> Answer:
         for trial in self.history:
             if trial.number == given["number"]:
-                return Answer(clean(details(trial, self.arm.names), LOOKUP_CHARS))
+                return Answer(details(trial, self.arm.names))
         return Answer(f"there is no trial {str(given['number'])[:20]}; the history table has their numbers")
 
     def _scratchpad(self, given: Mapping[str, Any]) -> Answer:

@@ -52,10 +52,11 @@ from agent.sandbox.base import (
 )
 from agent.sandbox.bubblewrap import Bubblewrap
 from agent.sandbox.devices import gpu_devices
+from agent.sandbox.disk import remove
 from agent.sandbox.none import Unsandboxed
 from agent.sandbox.text import clean_text
 
 __all__ = [
     "RUN_DIR", "Bubblewrap", "Finished", "Job", "KilledBy", "Limits", "Mount", "Preload", "Sandbox",
-    "SandboxUnavailable", "Unsandboxed", "clean_text", "gpu_devices",
+    "SandboxUnavailable", "Unsandboxed", "clean_text", "gpu_devices", "remove",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,17 +59,18 @@ def require_open(mounts: Sequence[Mount], run_dir: Path, uid: int) -> None:
 def owned_by(run_dir: Path, uid: int) -> Iterator[None]:
     """Lend the run directory to the payload's user; then take back all that is in it, links not followed.
 
-    Taking back also clears set-user-id bits. chown(1) copes with trees of any depth.
+    Taking back also clears set-user-id bits. chown(1) copes with trees of any depth. The folder itself is as open as
+    it was: an ordinary user's payload may have closed it to its owner.
     """
     before = run_dir.stat()
-    if before.st_uid == uid:
-        yield
-        return
-    os.chown(run_dir, uid, uid)
+    lent = before.st_uid != uid
+    if lent:
+        os.chown(run_dir, uid, uid)
     try:
         yield
     finally:
-        owner = f"{before.st_uid}:{before.st_gid}"
-        subprocess.run(
-            ["chown", "-R", "-h", "-P", owner, "--", str(run_dir)], check=True, env={"PATH": "/usr/bin:/bin"}
-        )
+        run_dir.chmod(stat.S_IMODE(before.st_mode))
+        if lent:
+            owner = f"{before.st_uid}:{before.st_gid}"
+            command = ["chown", "-R", "-h", "-P", owner, "--", str(run_dir)]
+            subprocess.run(command, check=True, env={"PATH": "/usr/bin:/bin"})

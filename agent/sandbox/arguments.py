@@ -96,6 +96,12 @@ def view_arguments(view: View, data: Mapping[str, int], empty: Mapping[str, int]
     return arguments
 
 
+def system_folders() -> list[Path]:
+    """What every sandbox shows of the system, whole."""
+    top = (Path("/", name) for name in _TOP_LINKS)
+    return [Path("/usr"), *(path for path in top if path.is_dir() and not path.is_symlink())]
+
+
 def _top_links() -> list[str]:
     """/bin, /lib and their like as the host has them: links into /usr, or folders of their own."""
     arguments = []

@@ -138,6 +138,9 @@ class Sandbox(Protocol):
     def check(self) -> None:
         """Run a probe. Raises SandboxUnavailable when the guarantees cannot be given here."""
 
+    def shown(self) -> Sequence[Path]:
+        """Folders of this machine that every run can read, whatever is mounted: system, interpreter, drivers."""
+
     def gpus(self) -> list[int]:
         """The numbers of the cards that a run may use."""
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.sandbox.account import owned_by, payload_uid, require_open
-from agent.sandbox.arguments import HOME, View
+from agent.sandbox.arguments import HOME, View, system_folders
 from agent.sandbox.base import Finished, Job, Limits, Preload, SandboxUnavailable
 from agent.sandbox.cuda import PROBE, unusable
 from agent.sandbox.devices import Gpus, card_numbers, choice_of_cards, gpu_devices
@@ -87,6 +87,10 @@ class Bubblewrap:
             return self.run(
                 Job(command=command, run_dir=run_dir, limits=limits, log_path=Path(folder, "log"))
             )
+
+    def shown(self) -> Sequence[Path]:
+        """See Sandbox.shown."""
+        return [*system_folders(), *self._interpreter(), *self._libraries]
 
     def gpus(self) -> list[int]:
         """See Sandbox.gpus."""

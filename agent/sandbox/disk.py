@@ -1,9 +1,13 @@
-"""An open folder written by untrusted code enters; the bytes and entries below it leave."""
+"""A folder written by untrusted code enters; the bytes and entries below it leave, or the folder itself goes."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 MAX_DEPTH = 64
 
@@ -42,6 +46,18 @@ def measure(folder: int, max_entries: int, depth: int = 0) -> tuple[int, int]:
             os.close(child)
         total, count = total + below[0], count + below[1]
     return total, count
+
+
+def remove(path: Path) -> None:
+    """A file, or a tree however deep or closed to its owner; nothing there is fine. Links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    with suppress(OSError, RecursionError):
+        shutil.rmtree(path)
+        return
+    for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+        subprocess.run([*command, "--", str(path)], check=command[0] == "rm", env={"PATH": "/usr/bin:/bin"})
 
 
 def _enter(parent: int, name: str) -> int | None:

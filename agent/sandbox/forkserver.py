@@ -26,6 +26,7 @@ from typing import Any
 
 from agent.sandbox.base import Preload
 
+BEGUN = "begun"  # as preloaded.py says it
 _PROGRAM = Path(__file__).with_name("preloaded.py")
 _NS_GET_PARENT = 0xB702
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -44,7 +45,7 @@ class ForkServer:
         self.preload, self.environment = preload, dict(environment)
         self._packages = installed_packages()
         self._lock = threading.Lock()
-        self._ready = False
+        self._problem: str | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, ExitStack() as stack:
             program = _sealed(stack, "preloaded", _PROGRAM)
@@ -65,16 +66,21 @@ class ForkServer:
         return wanted == (self.preload, self.environment, self._packages) and self._process.poll() is None
 
     def wait(self) -> None:
-        """Return when everything is imported. Raises ForkServerFailed."""
+        """Return when everything is imported. Raises ForkServerFailed, at once where that is known."""
         with self._lock:
-            if self._ready:
-                return
+            if self._problem is None:
+                self._problem = self._answer()
+            if self._problem:
+                raise ForkServerFailed(self._problem)
+
+    def _answer(self) -> str:
+        """What went wrong, as it says once; empty if nothing."""
+        try:
             readable = select.select([self._control], [], [], _READY_SECONDS)[0]
             answer = self._control.recv(1 << 16) if readable else b""
-            problem = json.loads(answer)["problem"] if answer else "the fork server did not start"
-            if problem:
-                raise ForkServerFailed(problem)
-            self._ready = True
+        except (OSError, ValueError):  # closed meanwhile, for another server
+            answer = b""
+        return json.loads(answer)["problem"] if answer else "the fork server did not start"
 
     def fork(self, request: Mapping[str, Any], ending: int, output: int, others: Sequence[int]) -> None:
         """A process that runs request["command"]; see preloaded.py. Returns when it is about to begin.
@@ -94,9 +100,9 @@ class ForkServer:
         finally:
             os.close(write)
             with os.fdopen(read, "rb", buffering=0) as report:
-                problem = _until_closed(report.fileno())
-        if problem:
-            raise ForkServerFailed(f"the fork did not get into the sandbox: {problem}")
+                said = _until_closed(report.fileno())
+        if said != BEGUN:
+            raise ForkServerFailed(f"the fork did not get into the sandbox: {said or 'its server ended'}")
 
     def close(self) -> None:
         """Ends the server; what it has forked lives on."""
@@ -151,7 +157,7 @@ def _sealed(stack: ExitStack, name: str, path: Path) -> int:
 
 
 def _until_closed(descriptor: int) -> str:
-    """What the fork reports until it closes its end, which it does when all is well."""
+    """What the fork reports until it closes its end: BEGUN, or what went wrong."""
     deadline, said = time.monotonic() + _FORK_SECONDS, b""
     while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(descriptor, 4096)

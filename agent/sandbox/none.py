@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 
 import psutil
 
@@ -48,6 +49,10 @@ class Unsandboxed:
 
     def __init__(self) -> None:
         self._chosen: Mapping[str, str] = {}
+
+    def shown(self) -> Sequence[Path]:
+        """Nothing is hidden here, which the ledger and the report say; there is no more to warn of."""
+        return ()
 
     def gpus(self) -> list[int]:
         """See Sandbox.gpus."""

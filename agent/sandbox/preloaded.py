@@ -138,7 +138,8 @@ def guard(request: dict[str, Any], descriptors: list[int]) -> None:
     except BaseException as error:
         os.write(report, f"{type(error).__name__}: {error}".encode())
         os._exit(125)
-    os.close(report)  # its end is the sign that all went well
+    os.write(report, b"begun")
+    os.close(report)
     code = 1
     try:
         code = run(request["command"])

@@ -6,7 +6,6 @@ import os
 import selectors
 import threading
 import time
-from typing import Protocol
 
 from agent.sandbox.base import KilledBy, Limits
 from agent.sandbox.log import Log
@@ -16,12 +15,6 @@ from agent.sandbox.watch import Watch
 _CHUNK = 1 << 18
 _STOP_EVERY = 0.1
 _AFTER_KILL = 0.02
-
-
-class Clock(Protocol):
-    """Seconds, monotonic."""
-
-    def __call__(self) -> float: ...
 
 
 class Supervisor:
@@ -45,13 +38,13 @@ class Supervisor:
         if wake is not None:
             self._selector.register(wake, selectors.EVENT_READ)
 
-    def supervise(self, stop: threading.Event | None, clock: Clock = time.monotonic) -> KilledBy | None:
+    def supervise(self, stop: threading.Event | None) -> KilledBy | None:
         """Return when nothing of the run is left. An exception leaves it to the caller to kill the run."""
-        began = clock()
+        began = time.monotonic()
         killed_by: KilledBy | None = None
         try:
             while not self._processes.gone():
-                now = clock() - began
+                now = time.monotonic() - began
                 if killed_by is None:
                     killed_by = self._reason(now, stop)
                 if killed_by is not None:

@@ -169,6 +169,7 @@ class Trainer:
     num_nodes: Annotated[int, Range(1, 1024)]
     timeout: Positive
     compile: bool
+    compile_cache: str | None
     threads: Annotated[int, Range(1, 1024)] | None
 
 

@@ -17,13 +17,12 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
-from torch import nn
 from torch.utils.data import DataLoader
 
 from eclip.budget import BudgetClock
 from eclip.callbacks import BudgetBar, BudgetEnd, Checkpoint
+from eclip.compilation import compile_model, time_without_compilation
 from eclip.config import Settings, Trainer
-from eclip.data.batch import TOKEN_BUCKETS
 from eclip.data.candidates import candidate_batches
 from eclip.data.datamodule import PrintsDataModule
 from eclip.data.splits import FoldData
@@ -32,6 +31,7 @@ from eclip.launch import devices
 from eclip.lightning_module import ECLIPModule
 from eclip.losses import Objective
 from eclip.models.build import build_model
+from eclip.models.provide import WEIGHTS, provided
 from eclip.ranks import ALONE, AgreedTime, Ranks
 from eclip.retrieval_metric import Pairs
 
@@ -59,11 +59,12 @@ def build_module(
     clock = BudgetClock(settings.trainer.max_steps, seconds, agreed, agreed.tick)
     seed = module_seed(settings.seed, data.fold)
     torch.manual_seed(seed)
-    model = build_model(
-        settings.model, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size
-    )
+    wanted = settings.model
+    if settings.data.sealed is not None:  # no network there, and no cache
+        wanted = provided(wanted, Path(settings.data.sealed) / WEIGHTS)
+    model = build_model(wanted, settings.expert.fusion, settings.loss.name, data.train.vocabulary_size)
     if settings.trainer.compile:
-        compile_blocks(model)
+        compile_model(model, settings.trainer.compile_cache, on_gpu(settings.trainer))
     return ECLIPModule(
         model,
         objective=objective(settings),
@@ -82,18 +83,6 @@ def build_module(
     )
 
 
-def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """torch.compile for each transformer block, in place.
-
-    Block by block: all blocks of an encoder are one piece of code, compiled once for each length of tokens, with
-    gradients and without. torch's limit of 8 such variants would leave the later lengths uncompiled.
-    """
-    torch._dynamo.config.recompile_limit = 4 * len(TOKEN_BUCKETS)
-    for blocks in [part for part in model.modules() if isinstance(part, nn.ModuleList)]:
-        for block in blocks:
-            block.compile(dynamic=False, backend=backend)
-
-
 def objective(settings: Settings) -> Objective:
     """The loss that the settings describe."""
     return Objective(
@@ -108,18 +97,12 @@ def embed_candidates(trainer: L.Trainer, module: ECLIPModule, data: FoldData, ba
     module.use_evaluation_weights()
     size = min(batch_size, data.candidates)
     batches = candidate_batches(data, size, trainer.global_rank, trainer.world_size)
-    trainer.validate(
-        module, dataloaders=[DataLoader(cast(Any, side), batch_size=None) for side in batches], verbose=False
-    )
+    sides = [DataLoader(cast(Any, side), batch_size=None) for side in batches]
+    # each shape is embedded a few times: compiling it would take longer
+    with torch.compiler.set_stance("force_eager"):
+        trainer.validate(module, dataloaders=sides, verbose=False)
     with module.retrieval.sync_context():
         return module.retrieval.ordered()
-
-
-def time_without_compilation() -> float:
-    """The wall clock, in seconds, standing still while torch compiles: the budget is for training."""
-    from torch._dynamo.utils import calculate_time_spent
-
-    return time.perf_counter() - calculate_time_spent()["total_wall_time"]
 
 
 def train_fold(

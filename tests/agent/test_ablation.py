@@ -211,3 +211,20 @@ def test_settings_that_make_no_ablation(taken_apart):
         Ablation(toy_room(folder), [ledger], SEEDS, by="file").run()
     with pytest.raises(RetrainingError, match="needs two or more"):
         Ablation(toy_room(folder), [ledger], [100]).run()
+
+
+def test_a_recipe_that_fails_on_fresh_seeds_ends_no_other_studys_ablation(tmp_path):
+    """Of one score there is no interval; the studies after it are taken apart all the same."""
+    once = "np.random.default_rng(seed if seed < 101 else 'none')"
+    lucky = {
+        "overrides": {"optimizer.lr": 0.11},
+        "edits": [{"path": "src/toy/model.py", "old": "np.random.default_rng(seed)", "new": once}],
+    }
+    for name, proposal in (("lucky", lucky), ("good", {"overrides": {"optimizer.lr": 0.1}})):
+        with toy_loop(tmp_path, [proposal], name=name, folds=(0,)) as loop:
+            loop.run()
+    ledgers, said = [ledger_of(tmp_path, name) for name in ("lucky", "good")], []
+    found = Ablation(toy_room(tmp_path), ledgers, [100, 101, 102], minimal=False, say=said.append).run()
+    assert found["lucky"] == []
+    assert "lucky: its recipe gave a score on 1 of 3 seeds: left out" in said
+    assert [effect.change for effect in found["good"]] == ["optimizer.lr"]

@@ -170,6 +170,15 @@ def test_noise_floor_from_little():
         estimate([[]], "log", prior)
 
 
+def test_noise_floor_does_not_depend_on_which_trial_came_first():
+    """A reference that failed after its first fold is the first trial of a study that was mended and resumed."""
+    failed, whole = (
+        measured((100.0,)),
+        measured((100.0, 110.0, 90.0), (104.0, 113.0, 95.0), (97.0, 108.0, 86.0)),
+    )
+    assert estimate([failed, whole], "log", NoisePrior()) == estimate([whole], "log", NoisePrior())
+
+
 def test_noise_on_a_linear_scale_is_relative_to_the_level():
     prior = NoisePrior()
     small = estimate([measured([0.5, 0.5, 0.5])], "linear", prior)

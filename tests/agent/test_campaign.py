@@ -25,6 +25,7 @@ from agent.searchers.base import Searcher, SearcherStopped
 from agent.space import Space
 from agent.task import Task
 from agent.validation import validate
+from scripts import campaign as script
 from tests.agent.campaign import NAMES, ledger_of, toy_campaign
 from tests.agent.study import accounts
 
@@ -311,6 +312,15 @@ def test_the_table_on_a_terminal_shows_every_study(finished):
     shown = text.getvalue()
     assert shown.count("2/2") == 3
     assert "6 of 6 trials" in shown
+
+
+def test_what_a_campaign_says_of_its_tracker_holds_for_its_report():
+    """Or a campaign with tracker.name=none would upload its table, where there is a key."""
+    words = ["tracker.name=none", "tracker.project=mine", "budget_name=demo"]
+    told = script.told(composed_file(CONFIGS, "demo", words), "runs/demo")
+    report = composed_file(CONFIGS, "report", told)
+    assert (report.tracker.name, report.tracker.project) == ("none", "mine")
+    assert report.studies[0] == "demo-random-0"
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -157,6 +157,16 @@ def test_a_second_read_is_refused_unless_asked_for_and_marked(done):
     assert first["metrics"] == second["metrics"]
 
 
+def test_a_twin_shares_its_winners_test_scores_and_no_earlier_ones(tmp_path):
+    """The first study had its test set read, went on, and has the winner of the second by now."""
+    ledgers = studies(tmp_path, first=[GOOD], second=[GOOD])
+    ledgers[0].log("test_read", trial=0, metrics={"mean_rank": 1.5}, again=False)
+    Confirmation(toy_room(tmp_path), ledgers, SEEDS, [1], say=str).read_test()
+    [read] = events(ledgers[1], "test_read")
+    assert read["metrics"]["mean_rank"] != 1.5
+    assert "measured_in" not in read
+
+
 def test_stopped_at_any_run_it_goes_on_where_it_was(tmp_path):
     [ledger] = studies(tmp_path, s=[GOOD])
     sittings, said = 0, []
@@ -220,7 +230,7 @@ def test_a_checkout_that_refuses_the_study_by_now_says_what_to_do(done, monkeypa
 def test_a_study_that_a_loop_works_on_is_left_alone(done):
     """PID 1 lives; a process that works on the study is not overrun, and nothing stays claimed."""
     folder, _, ledgers, _ = done
-    holder = str(Owner(Owner.here().host, 1, round(psutil.Process(1).create_time(), 2)))
+    holder = str(Owner.of(1))
     ledgers["nothing"].claim(holder)
     with pytest.raises(LedgerError, match="is held by"):
         Confirmation(toy_room(folder), [ledgers["edited"], ledgers["nothing"]], SEEDS).measure()

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import psutil
 import pytest
 
 from agent.sandbox import Bubblewrap, Finished, Limits, Preload
+from agent.sandbox.forkserver import ForkServer, ForkServerFailed
 from agent.sandbox.warm import Warmth
 from tests.contract.sandbox import LIMITS, SANDBOXED, Lab, WarmLab, job, open_lab
 
@@ -253,6 +256,37 @@ def test_what_cannot_be_forked_starts_cold_and_says_why(bench: Bench, tmp_path: 
     finished = bench.run("print('ran')", preload=Preload(("bad_library",)), PYTHONPATH=str(tmp_path))
     assert (finished.returncode, finished.log_tail.strip()) == (0, "ran")
     assert reason in finished.cold
+
+
+def test_what_could_not_be_imported_is_not_waited_for_again(bench: Bench) -> None:
+    """Each run would wait for two minutes, and be charged for them."""
+    for _ in range(2):
+        finished = bench.run("print('ran')", preload=Preload(("bad_library",)))
+        assert "No module named 'bad_library'" in finished.cold
+
+
+def test_a_server_that_ends_before_it_has_forked_leads_to_a_cold_start(bench: Bench) -> None:
+    """Nothing ran, so nothing may be said of the run."""
+    bench.says("print()")
+    os.kill(bench.server, signal.SIGSTOP)
+    killer = threading.Timer(0.3, os.kill, (bench.server, signal.SIGKILL))
+    killer.start()
+    finished = bench.run("print('ran')")
+    killer.join()
+    assert (finished.returncode, finished.log_tail) == (0, "ran\n")
+    assert "its server ended" in finished.cold
+
+
+def test_who_waits_for_a_server_hears_that_another_thread_has_replaced_it(tmp_path: Path) -> None:
+    (tmp_path / "slow_library.py").write_text("import time; time.sleep(60)")
+    server = ForkServer(Preload(("slow_library",)), {"PYTHONPATH": str(tmp_path)})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.wait)
+        while not server._lock.locked():
+            pass
+        server.close()
+        with pytest.raises(ForkServerFailed, match="did not start"):
+            waiting.result(10)
 
 
 def test_a_command_that_is_no_script_starts_cold(bench: Bench) -> None:

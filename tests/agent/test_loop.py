@@ -14,10 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.acceptance import delta
 from agent.git import Git
 from agent.ledger import Ledger
 from agent.loop import StudyFailed
+from agent.measured import measured
+from agent.observers import Observers
+from agent.records import Charges, Proposal
 from agent.sandbox import Bubblewrap
+from agent.searchers.base import Searcher
+from agent.workdesk import WorkDesk
 from agent.workspace import WorkspaceError
 from tests.agent.study import accounts, toy, toy_loop
 
@@ -177,6 +183,108 @@ def test_paired_acceptance_reruns_on_fresh_seeds_and_charges_it(tmp_path):
     assert 0 < candidate.verdict.probability < 1
 
 
+class Paid(Searcher):
+    """Every proposal costs half a dollar, which the desk is told as a model's client tells it."""
+
+    name = "paid"
+    desk: WorkDesk
+
+    def ask(self, history):
+        self.desk.log("llm call", seconds=1.0, usd=0.5)
+        self.desk.charge(0.5, 1.0)
+        return Proposal({"optimizer.steps": 10 + len(history)}, searcher=self.name)
+
+    def tell(self, trial): ...
+
+
+@pytest.mark.parametrize("written", ["calls settled", "asked without a trial"])
+def test_a_kill_between_a_charge_and_its_settlement_charges_nothing_twice(tmp_path, monkeypatch, written):
+    def desk_of(loop):
+        return WorkDesk(loop.ledger, loop.workspace, loop.space, loop.runners[0], loop.folder)
+
+    with toy_loop(tmp_path, searcher=Paid(), folds=(0,), trials=2) as loop:
+        loop.searcher.desk = loop.desk = desk_of(loop)
+        log = loop.ledger.log
+
+        def killed(event, **data):
+            if event == written:
+                if event != "calls settled":
+                    log(event, **data)
+                raise KeyboardInterrupt
+            log(event, **data)
+
+        if written != "calls settled":  # a round that comes to nothing
+            monkeypatch.setattr(loop.searcher, "tell", lambda trial: loop.searcher.ask([]) and 1 / 0)
+        monkeypatch.setattr(loop.ledger, "log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+    with toy_loop(tmp_path, searcher=Paid(), folds=(0,), trials=2) as loop:
+        loop.searcher.desk = loop.desk = desk_of(loop)
+        assert loop.desk.pending == Charges()
+        loop.run()
+        calls = sum(event["usd"] for event in loop.ledger.events() if event["event"] == "llm call")
+        assert loop.ledger.spent().usd == calls
+
+
+UNDECIDED = {
+    "name": "paired", "floor_seeds": 1, "hopeless_below": None, "keep_above": 0.9999999, "revert_below": 1e-9,
+    "keep_at_limit": 0.99999, "max_reruns": 1,
+}  # fmt: skip
+
+
+class Watcher:
+    """Does something when the second run on seed 1 has begun: the recipe's, on its second fold."""
+
+    def __init__(self, then):
+        self.then, self.seen = then, False
+
+    def progress(self, number, phase):
+        if number and phase.startswith("seed 1, fold 1") and not self.seen:
+            self.seen = True
+            self.then()
+
+    def started(self, ledger): ...
+
+    def trial_started(self, trial): ...
+
+    def trial_finished(self, trial, ledger): ...
+
+    def ended(self, ledger): ...
+
+
+def test_a_recipe_measured_on_some_folds_is_measured_on_the_others(tmp_path):
+    """Stopped within the recipe's re-run: left incomplete, that seed would never count again, though paid for."""
+    near = [{"overrides": {"optimizer.steps": 42}}]
+    with toy_loop(tmp_path, near, acceptance=UNDECIDED) as loop:
+        loop.observers = Observers([Watcher(loop.stop.set)])
+        assert loop.run() == "stopped"
+    with toy_loop(tmp_path, near, acceptance=UNDECIDED) as loop:
+        loop.run()
+        recipe, candidate = measured(loop.ledger)[0], loop.ledger.trials()[2]
+    assert sorted((item.seed, item.fold) for item in recipe) == [(s, f) for s in (0, 1) for f in (0, 1, 2)]
+    # its own two seeds, and the two folds of the recipe that were missing
+    assert candidate.charges.runs == 8
+    assert "on 2 seeds x 3 folds" in candidate.verdict.reason
+    assert candidate.verdict.delta == pytest.approx(delta(candidate.outcome.measurements, recipe)[0])
+
+
+def test_a_recipe_that_fails_on_a_fresh_seed_is_no_failure_of_the_candidate(tmp_path):
+    with toy_loop(tmp_path, [{"overrides": {"optimizer.steps": 42}}], acceptance=UNDECIDED) as loop:
+        sealed = loop.experiment.runner.sealed
+
+        def spoil():
+            for fold in sealed.values():
+                (fold.folder / "train.safetensors").write_bytes(b"")
+
+        loop.observers = Observers([Watcher(spoil)])
+        loop.run()
+        candidate = loop.ledger.trials()[1]
+    assert candidate.outcome.status == "completed"
+    assert len(candidate.outcome.measurements) == 3
+    assert candidate.verdict.decision == "reverted"
+    assert candidate.verdict.reason.startswith("the recipe's re-run: crashed: ")
+
+
 class StopAfter:
     """Sets the loop's stop event when trial `number` begins, as Ctrl-C would."""
 
@@ -261,4 +369,12 @@ def test_kill_minus_nine_at_random_moments_loses_and_double_charges_nothing(tmp_
     git = Git(tmp_path / "repository" / ".git")
     kept = [trial for trial in ledger.trials() if trial.verdict.decision == "kept"]
     assert len(git("log", "--format=%s", "main..lab/toy").splitlines()) == len(kept)
+    # what completed, whenever that was written, has its whole curve
+    for trial in ledger.trials():
+        if trial.outcome.status == "completed":
+            folds = {item.fold for item in trial.outcome.measurements}
+            assert {point["fold"] for point in trial.outcome.curve} == folds
+            assert len(trial.outcome.curve) == len(trial.outcome.measurements) * len(
+                {point["step"] for point in trial.outcome.curve}
+            )
     assert Bubblewrap.name in ledger.spec.sandbox

@@ -17,6 +17,7 @@ from agent.records import Budget
 from agent.runner import RESULT_BYTES, RESULT_KEYS, Run, Runner, _points
 from agent.sandbox import Bubblewrap, Limits, Preload, Unsandboxed
 from agent.study import seal
+from agent.task import TaskError
 from agent.workspace import Workspace
 from tests.agent.study import LIMITS
 from tests.fake_task.fixture import toy_repository, toy_task
@@ -193,6 +194,12 @@ def test_masked_files_and_the_git_folder_are_hidden(bench):
     assert "def draw" in (bench.workspace.path / "src/toy/data.py").read_text()
 
 
+def test_a_mask_that_hides_nothing_is_an_error(bench):
+    """A file that was renamed would be shown otherwise, the embedded data set's pairs say, and nobody told."""
+    with pytest.raises(TaskError, match=r"masked: src/toy/date\.\* names nothing"):
+        bench.run(task=replace(bench.runner.task, masked=("src/toy/date.*",)))
+
+
 def test_the_environment_is_what_was_given(bench, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
@@ -212,6 +219,24 @@ def test_a_run_starts_in_an_empty_folder(bench):
     bench.program("(RUN / 'left').write_text('a note')")
     run = bench.program("print(os.listdir(RUN))")
     assert run.log_tail.strip() == "[]"
+
+
+def test_what_a_run_leaves_beside_the_contract_does_not_stay(bench):
+    """A tree too deep to walk by recursion among it: the next run in the folder, a try-out say, must not meet it."""
+    run = bench.program("""
+        claim(status="diverged")
+        (RUN / "config.yaml").symlink_to("result.json")
+        (RUN / "train.log").write_bytes(bytes(2**24 + 1))
+        for name in range(300):
+            (RUN / f"{name}").write_text("x")
+        os.chdir(RUN)
+        for _ in range(1500):
+            os.mkdir("deep")
+            os.chdir("deep")
+    """)
+    assert (run.status, run.reason) == ("crashed", "wrote more than the sandbox allows and was killed")
+    assert [path.name for path in bench.left(".").iterdir()] == ["result.json"]
+    assert bench.program("claim(status='diverged')").status == "diverged"
 
 
 NOT_A_RESULT = {

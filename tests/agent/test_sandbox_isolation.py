@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.contract.sandbox import SANDBOXED, Lab, open_lab
+from agent.sandbox import disk
+from tests.contract.sandbox import ORDINARY_UID, SANDBOXED, Lab, OrdinaryLab, open_lab
 
 
 @pytest.fixture(params=SANDBOXED)
@@ -339,6 +343,31 @@ def test_no_set_user_id_file_is_left_behind(lab: Lab) -> None:
     assert said.pop("plain") == "done"
     assert set(said.values()) == {"EPERM"}
     assert ended.run_dir.joinpath("shell").stat().st_mode & 0o7777 == 0o755
+
+
+def test_run_directory_is_open_to_the_host_again(lab: Lab) -> None:
+    """An ordinary user's payload is the folder's owner, and what it closes is closed to the lab."""
+    before = lab.run_dir.stat().st_mode
+    assert lab.attack("tell(closed=attempt(os.chmod, '.', 0))").said == {"closed": "done"}
+    assert lab.run_dir.stat().st_mode == before
+
+
+def test_any_tree_can_be_removed() -> None:
+    """By an ordinary user, to whom a closed folder is closed."""
+    folder = Path(tempfile.mkdtemp())
+    shutil.copy(disk.__file__, folder / "disk.py")
+    tree = folder / "tree"
+    (tree / "closed" / "deeper").mkdir(parents=True)
+    ordinary: dict[str, Any] = (
+        {"user": ORDINARY_UID, "group": ORDINARY_UID, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
+    if ordinary:
+        subprocess.run(["chown", "-R", str(ORDINARY_UID), str(folder)], check=True)
+    (tree / "closed").chmod(0)
+    program = "import disk, pathlib; disk.remove(pathlib.Path('tree')); disk.remove(pathlib.Path('no'))"
+    subprocess.run([OrdinaryLab.python, "-B", "-c", program], cwd=folder, check=True, **ordinary)
+    assert not tree.exists()
+    shutil.rmtree(folder)
 
 
 def test_run_directory_is_the_hosts_again(lab: Lab) -> None:

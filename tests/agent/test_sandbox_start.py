@@ -66,7 +66,7 @@ def test_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
          "limit on namespaces", "user.max_user_namespaces"),
         ("Creating new namespace failed: Operation not permitted", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
         ("Failed to make / slave: Permission denied", "CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is masked",
+        ("Can't mount proc on /newroot/proc: Operation not permitted", "/proc is partly covered",
          "systempaths=unconfined"),
         ("setting up uid map: Permission denied", "AppArmor", "apparmor_restrict_unprivileged_userns=0"),
         ("loopback: Failed RTM_NEWADDR: Operation not permitted", "AppArmor", "kernel.apparmor_restrict"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from agent.acceptance import from_config
+from agent.asked import AskedError
 from agent.checkout import CheckoutChanged, version
 from agent.git import Git
 from agent.ledger import Ledger, LedgerError
 from agent.loop import Loop
 from agent.records import Budget
-from agent.sandbox import SandboxUnavailable
+from agent.sandbox import Bubblewrap, SandboxUnavailable
 from agent.space import Space, SpaceError
-from agent.study import open_study, require_one_copy, run_environment
+from agent.study import open_study, require_hidden, require_one_copy, run_environment
 from agent.task import Task, TaskError
 from agent.workspace import WorkspaceError
 from tests.fake_task import host
@@ -120,7 +122,7 @@ def test_a_study_without_a_sandbox_is_marked(opened):
         ("budget=cpu", "budget"),
         ("seed=1", "searcher_seed"),
         ("searcher_name=tpe", "searcher"),
-        ("training_seeds=[0,1]", "training_seeds"),
+        ("training_seeds=[4,3,2,1,0]", "training_seeds"),
         ("acceptance=greedy", "acceptance"),
         ("sandbox=bubblewrap", "sandbox"),
         ("task.base.experiment=none", "details"),
@@ -130,6 +132,30 @@ def test_resuming_under_other_terms_is_refused(opened, override, field):
     with pytest.raises(LedgerError, match=rf"blue.*{field}"):
         opened.open(override)
     opened.open()  # the study is as it was, and nobody holds it
+
+
+@pytest.mark.parametrize("folder", ["/usr/src/app", sys.prefix], ids=["system", "interpreter"])
+def test_what_no_run_may_see_must_not_lie_where_every_run_looks(tmp_path, folder):
+    """/usr/src is where images of containers put a program: the sandbox shows it, and with it the answers."""
+    sandbox, secret = Bubblewrap(gpus="none"), Path(folder, "secret")
+    for vault, runs in ((secret, tmp_path), (tmp_path, secret)):
+        with pytest.raises(SandboxUnavailable, match=f"every run would see {secret}"):
+            require_hidden(sandbox, vault, runs)
+    require_hidden(sandbox, tmp_path, tmp_path)
+
+
+def test_a_study_whose_answers_runs_could_see_is_not_begun(fresh, tmp_path):
+    shown = ("sandbox=bubblewrap", "sandbox.backend.gpus=none", f"sandbox.backend.libraries=[{tmp_path}]")
+    with pytest.raises(SandboxUnavailable, match=f"see {fresh.root}/vault"):
+        fresh.open(*shown)
+    assert not (fresh.root / "vault").exists()
+
+
+def test_seeds_that_a_rule_would_run_out_of_are_refused(fresh):
+    """With two seeds no candidate that needs a third could ever be kept, whatever it scored."""
+    with pytest.raises(AskedError, match=r"training_seeds=\[0, 1\]: expected at least 3"):
+        fresh.open("training_seeds=[0,1]")
+    assert not (fresh.root / "runs").exists()
 
 
 def test_a_study_in_use_is_not_opened_twice(opened, monkeypatch):
@@ -246,3 +272,19 @@ def test_an_installed_copy_of_the_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / task.package.name).rmdir()
     (tmp_path / task.package.name).symlink_to(HERE / task.package.path / task.package.name)
     require_one_copy(task, [str(tmp_path)])
+
+
+def test_a_study_that_compiles_shows_every_run_what_the_reference_compiled(fresh):
+    """Set up once for all studies on a machine: told to the ledger, charged to no trial."""
+    asked = ("+task.base={compile: true}", "sandbox=bubblewrap", "executor.workers=2", "executor.threads=1")
+    for name in ("compiles", "compiles-too"):
+        loop = fresh.open(f"study={name}", *asked)
+        told = [event for event in loop.ledger.events() if event["event"] == "compiled"]
+        assert len(told) == 1
+        assert told[0]["seconds"] > 0
+        folder = loop.experiment.runner.compiled
+        assert [runner.compiled for runner in loop.runners] == [folder, folder]
+        assert folder.is_relative_to(fresh.root / "vault")
+        assert [path.name for path in folder.rglob("kernel")] == ["kernel"]
+    assert len(list((fresh.root / "vault" / "compiled").glob("*/record.json"))) == 1
+    assert loop.ledger.trials() == []

@@ -57,6 +57,8 @@ def changed(path, value):
         ("recipe.file", "src/toy/model.py", "must not be editable"),
         ("recipe.select", "recipe", "select='recipe'; expected text like"),
         ("groups", {"model": []}, "groups: model="),
+        ("compiled.when", "compile", "compiled: when='compile'; expected text like"),
+        ("compiled.variable", "X", "compiled: unknown key 'variable'"),
         ("package.path", "..", "path='..'; expected a path inside the workspace"),
     ],
 )
@@ -178,7 +180,7 @@ def test_eclip_task_file():
     for path in ("src/eclip/metrics.py", "src/eclip/judge.py", "src/eclip/config.py", "train.py"):
         assert not task.editable.holds(path)
     assert not task.editable.holds("src/eclip/data/sealed.py")
-    assert [path.name for path in task.masked_paths()] == ["synthetic"]
+    assert [path.name for glob in task.masked for path in ROOT.glob(glob)] == ["synthetic"]
     assert all(callable(task.function(role)) for role in ("check", "seal", "judge"))
     files = [str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.py")]
     for pattern in task.editable.files:

@@ -127,6 +127,25 @@ def test_revert_removes_whatever_lies_about(workspace):
     assert (workspace.path / MODEL).exists()
 
 
+def test_a_tag_of_the_branchs_name_changes_nothing(repo, workspace):
+    """`git tag lab/alpha`, as a bookmark: git takes a tag before a branch."""
+    workspace.apply([EDIT])
+    kept = workspace.commit("kept", {})
+    git(repo, "tag", "lab/alpha", "main")
+    workspace.revert()
+    assert workspace.head() == kept
+    assert "0.2 *" in (workspace.path / MODEL).read_text()
+
+
+def test_a_killed_study_goes_on_in_a_checkout_that_was_moved(repo):
+    made = Workspace.create(toy_task(repo), "alpha", repo / "runs")
+    made.close()  # as a kill leaves it: the worktree stays
+    moved = repo.rename(repo.with_name("moved"))
+    with Workspace.open(toy_task(moved), "alpha", moved / "runs") as workspace:
+        workspace.apply([EDIT])
+        assert workspace.commit("kept", {}) == workspace.head()
+
+
 def test_several_edits_apply_in_order_and_all_or_none(workspace):
     first = Edit(MODEL, "0.1 *", "0.3 *")
     workspace.apply([first, Edit(MODEL, "0.3 *", "0.4 *")])
@@ -472,15 +491,6 @@ def test_kill_at_any_moment(repo):
         assert user_state(repo) == before
     assert kept > 5
     git(repo, "fsck", "--strict", "--no-dangling")
-
-
-def test_export_is_a_snapshot_without_git(workspace, tmp_path):
-    workspace.apply([EDIT])
-    target = workspace.export(tmp_path / "snapshot")
-    assert tree_of(target) == tree_of(workspace.path)
-    assert not (target / ".git").exists()
-    with pytest.raises(FileExistsError):
-        workspace.export(target)
 
 
 def trial(number, score, overrides, edits=(), hypothesis=""):

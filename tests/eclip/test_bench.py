@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,9 +23,10 @@ from bench.memory import peak_growth
 from bench.plain import PlainLoop, item_heatmap
 from bench.suite import Suite
 from bench.workload import PUBLISHED, ROOT, Workload, settings_of
+from eclip.compilation import compile_blocks
 from eclip.data.heatmap import boxes_to_heatmap
 from eclip.metrics import retrieval_scores
-from eclip.training import build_module, compile_blocks, embed_candidates, make_trainer
+from eclip.training import build_module, embed_candidates, make_trainer
 from tests.eclip.conftest import SMALL
 from tests.eclip.pretend_gpu import pretended_gpu
 
@@ -165,7 +167,7 @@ def test_all_that_a_gpu_shows_is_measured_on_a_pretended_one(workload, monkeypat
     assert len(written["figures"]) == len(found)
 
 
-REAL = ("start", "torch.compile", "CUDA graphs")
+REAL = ("start", "torch.compile", "compiled runs", "CUDA graphs")
 
 
 def test_the_published_sizes_are_settings():
@@ -178,6 +180,15 @@ def test_compiled_blocks_are_timed_against_others(workload, monkeypatch):
     figure = gpu.compiled(workload, 1, 1, "compiled", partial(compile_blocks, backend="eager"))
     assert figure.name.startswith("compiled: ")
     assert len(figure.ratios) == 1
+
+
+def test_runs_are_compiled_with_a_cache_and_without(workload, monkeypatch):
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # the runs do all but compile
+    first, second = gpu.compiled_runs(workload, 2)
+    assert re.match(r"2 steps compiled \(-?\d+\.\d s of it compiling\), not compiled", first.name)
+    assert second.name.startswith("2 steps compiled, from a cache (")
+    assert first.against == second.against
+    assert 0 < first.ratios[0] < 10
 
 
 def test_without_a_gpu_the_command_says_so_at_once(monkeypatch, tmp_path):

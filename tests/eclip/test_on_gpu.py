@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from eclip.averaging import EMA
+from eclip.compilation import compile_blocks
 from eclip.data.batch import TOKEN_BUCKETS
 from eclip.lightning_module import ECLIPModule
 from eclip.models.tiny import TinyText
-from eclip.training import compile_blocks
 from tests.eclip.conftest import train_in
 from tests.eclip.pretend_gpu import pretended_gpu
 

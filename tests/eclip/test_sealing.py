@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from eclip.config import check
+from eclip.config import ConfigError, check
 from eclip.data.sealed import FILES, open_sealed, read_key
 from eclip.data.source import open_pool
 from eclip.data.splits import folds
 from eclip.sealing import seal_folds, seal_test
+from eclip.training import build_module
 from tests.eclip.conftest import composed
 
 
@@ -95,3 +98,36 @@ def test_the_test_split_is_sealed_with_everything_to_learn_from(config, tmp_path
     data = open_sealed(folder)
     assert (len(data.train), data.candidates, data.fold) == (60, 12, None)
     assert sorted(read_key(key).text_N) == list(range(12))
+
+
+def test_a_run_has_its_pretrained_weights_beside_its_data(prints, tmp_path):
+    """Small files under the published names: found on the host, loaded where there is neither network nor cache."""
+    from eclip import torchvision_fix  # noqa: F401  (before timm and transformers)
+
+    import timm  # isort: skip
+    from transformers import DistilBertConfig, DistilBertModel  # isort: skip
+
+    name = "vit_tiny_patch16_224"
+    vit = timm.create_model(name, num_classes=0, img_size=32)
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    bert = DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64))
+    bert.save_pretrained(tmp_path / "bert")
+    model = [
+        "model=eclip_vits", f"model.image.name={name}", "model.image_size=32", "model.tokenizer=wordpiece",
+        "model.projection.dim=32",
+    ]  # fmt: skip
+    weights = [f"model.image.weights={tmp_path}/vit.safetensors", f"model.text.weights={tmp_path}/bert"]
+    where = [f"data.root={prints}/synthetic", f"data.pack_dir={prints}/packs", "run.dir=x"]
+    config = composed(*where, *model, *weights, "data.prints=60", "data.test_prints=12", "data.workers=2")
+    [(_, folder, _)] = seal_folds(config, [0], tmp_path / "vault")
+    settings = check(composed(*where, *model, "evaluation=sealed", f"data.sealed={folder}"))
+    built = build_module(settings, open_sealed(folder), None).model
+    assert torch.equal(built.image.vit.patch_embed.proj.weight, vit.patch_embed.proj.weight)
+    assert torch.equal(
+        built.text.bert.embeddings.word_embeddings.weight, bert.embeddings.word_embeddings.weight
+    )
+    (tmp_path / "vit.safetensors").unlink()
+    assert seal_folds(config, [0], tmp_path / "vault")[0][1] == folder
+    assert not (folder / "weights").stat().st_mode & 0o022
+    with pytest.raises(ConfigError, match=r"model\.image\.weights=.*no such file"):
+        seal_folds(config, [1], tmp_path / "vault")

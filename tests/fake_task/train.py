@@ -74,8 +74,19 @@ def spoil(kind, arrays):
     return {name: change(array) for name, array in arrays.items()}
 
 
+def kernel(folder):
+    """What is compiled, or was before."""
+    file = Path(folder) / "deep" / "kernel"
+    if not file.exists():
+        file.parent.mkdir(parents=True)
+        file.write_text("made of the code as it was committed")
+    return file.read_text()
+
+
 def run(cfg, folder, result):
     misbehave(**cfg.fault)
+    if cfg.kernels:
+        (folder / "kernel").write_text(kernel(cfg.kernels))
     started, embeddings = time.perf_counter(), {}
     for fold in cfg.data.folds:
         curve, arrays = train_fold(cfg, fold)

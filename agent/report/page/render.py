@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from agent.report.accounts import accounts
 from agent.report.attribution import attribution
-from agent.report.best_so_far import AXES
+from agent.report.best_so_far import AXES, relative
 from agent.report.campaign import Campaign
 from agent.report.comparison import pairs
 from agent.report.figures.bars import attribution_bars, importance_bars
@@ -87,7 +87,7 @@ def _title(campaign: Campaign) -> str:
 
 
 def _race(campaign: Campaign, dollars: bool) -> list[dict[str, Any]]:
-    if not any(study.reference for study in campaign.studies):
+    if not any(len(relative(study, "trials")[0]) for study in campaign.studies):
         return []
     theme = THEMES["page"]
     return [

@@ -16,6 +16,8 @@ from eclip.models.hub import is_cached, local_path, require_hub, snapshot
 from eclip.models.pooling import check_pooling, freeze, pool_image, pool_text
 from eclip.models.tiny import pad_bias, valid_tokens
 
+TEXT_FILES = ("config.json", "model.safetensors")
+
 
 class TimmImage(nn.Module):
     """A vision transformer of timm by name, e.g. vit_small_patch16_224 (22M parameters).
@@ -125,26 +127,10 @@ class DistilBertText(nn.Module):
 
 def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int) -> Any:
     """A timm vision transformer without its classifier."""
-    advice = (
-        "Fetch it on a machine with network access by "
-        f"""python -c "from eclip.models.encoders import TimmImage; TimmImage(name='{name}')" """
-        "and copy its cache, or set model.image.weights=FILE, or model.pretrained=false for random weights."
-    )
-    if pretrained and weights is None and not is_cached(f"timm/{name}"):
-        require_hub(f"timm/{name}", advice)
-    from eclip import torchvision_fix  # noqa: F401  (before timm)
-
-    import timm  # isort: skip
-
-    if not timm.is_model(name):
-        raise ValueError(
-            f"model.image.name={name}: timm knows no such model; timm.list_models('vit*') lists them"
-        )
-    if not timm.models.is_model_in_modules(name, ("vision_transformer", "deit")):
-        raise ValueError(f"model.image.name={name}: is no plain vision transformer (vit_*, deit_*)")
+    timm = _timm_with(name, required=pretrained and weights is None)
     overlay: dict[str, Any] = {}
     if pretrained:
-        file = weights or published_vit(timm.get_pretrained_cfg(name), name, advice)
+        file = weights or published_vit(timm.get_pretrained_cfg(name), name, _vit_advice(name))
         # custom_load would take the file for the .npz that these weights were first published as
         overlay = {"file": str(file), "custom_load": False}
     return timm.create_model(
@@ -157,6 +143,49 @@ def build_vit(name: str, pretrained: bool, weights: Path | None, image_size: int
     )
 
 
+def _timm_with(name: str, required: bool) -> Any:
+    """timm, once it is known that it has the model, and (`required`) that its weights can be had."""
+    if required and not is_cached(f"timm/{name}"):
+        require_hub(f"timm/{name}", _vit_advice(name))
+    from eclip import torchvision_fix  # noqa: F401  (before timm)
+
+    import timm  # isort: skip
+
+    if not timm.is_model(name):
+        raise ValueError(
+            f"model.image.name={name}: timm knows no such model; timm.list_models('vit*') lists them"
+        )
+    if not timm.models.is_model_in_modules(name, ("vision_transformer", "deit")):
+        raise ValueError(f"model.image.name={name}: is no plain vision transformer (vit_*, deit_*)")
+    return timm
+
+
+def _vit_advice(name: str) -> str:
+    return (
+        "Fetch it on a machine with network access by "
+        f"""python -c "from eclip.models.encoders import TimmImage; TimmImage(name='{name}')" """
+        "and copy its cache, or set model.image.weights=FILE, or model.pretrained=false for random weights."
+    )
+
+
+def image_file(name: str, weights: str | None) -> Path:
+    """The file that `TimmImage(name=name, weights=weights)` reads."""
+    file = local_path(weights, "model.image.weights")
+    if file is None:
+        timm = _timm_with(name, required=True)
+        file = published_vit(timm.get_pretrained_cfg(name), name, _vit_advice(name))
+    return file
+
+
+def text_folder(name: str, weights: str | None) -> Path:
+    """The folder that `DistilBertText(name=name, weights=weights)` reads."""
+    advice = (
+        f"Fetch it on a machine with network access by 'hf download {name}' and copy its cache, or set "
+        "model.text.weights=DIRECTORY, or model.pretrained=false for random weights."
+    )
+    return local_path(weights, "model.text.weights") or snapshot(name, list(TEXT_FILES), advice)
+
+
 def published_vit(settings: Any, name: str, advice: str) -> Path:
     """The file of timm's published weights; ValueError where there are none for this model."""
     repository = settings.hf_hub_id if settings else None
@@ -167,13 +196,8 @@ def published_vit(settings: Any, name: str, advice: str) -> Path:
 
 def build_distilbert(name: str, pretrained: bool, weights: Path | None, vocab_size: int | None) -> Any:
     """DistilBERT's encoder."""
-    files = ["config.json", "model.safetensors"]
     if pretrained and weights is None:
-        advice = (
-            f"Fetch it on a machine with network access by 'hf download {name}' and copy its cache, or set "
-            "model.text.weights=DIRECTORY, or model.pretrained=false for random weights."
-        )
-        weights = snapshot(name, files, advice)
+        weights = text_folder(name, None)
     from eclip import torchvision_fix  # noqa: F401  (before transformers)
 
     from transformers import DistilBertConfig, DistilBertModel  # isort: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
 
 from agent.external.chair import AWAY_SECONDS, LEASE_SECONDS, Chair, Client, Occupied
@@ -73,7 +72,7 @@ def test_it_is_free_after_a_long_silence_but_not_during_a_trial(
 
 def test_it_is_free_when_the_holders_process_is_gone(chair: Chair) -> None:
     process = subprocess.Popen(["sleep", "60"])
-    owner = Owner(Owner.here().host, process.pid, round(psutil.Process(process.pid).create_time(), 2))
+    owner = Owner.of(process.pid)
     chair.take(client(owner=str(owner)))
     with pytest.raises(Occupied):
         chair.take(client("two"))
@@ -99,12 +98,12 @@ def test_thinking_is_the_time_between_answer_and_call_and_absence_is_not(chair: 
     chair.heard(client())
     clock.now += 5  # the tool is at work
     chair.answered(client())
-    clock.now += AWAY_SECONDS + 1
+    clock.now += AWAY_SECONDS + 50  # who thinks longer does not think for less
     chair.heard(client())
     chair.answered(client())
     clock.now += 7
     held = chair.heard(client())
-    assert (held.thinking, held.away) == (27.0, AWAY_SECONDS + 1)
+    assert (held.thinking, held.away) == (27.0 + AWAY_SECONDS, 50.0)
     chair.settle()
     held = chair.heard(client())
     assert (held.thinking, held.away) == (0.0, 0.0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from agent.external.chair import Chair
 from tests.agent.external.place import Caller, Place, caller, proposes, toy_place
 from tests.agent.study import accounts
 
@@ -94,6 +96,10 @@ async def _disconnects(place: Place) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_propose, call, SLOW)
             await place.under_way("blue", 1)
+            # charged with the trial; what is left here, a killed trial's successor would be charged again
+            held = Chair(place.ledger("blue"), time.time).holding()
+            assert held is not None
+            assert held.thinking == 0.0
             group.cancel_scope.cancel()
     # the client is gone, and with it its server; the trial is not
     assert place.servers() == []

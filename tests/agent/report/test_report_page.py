@@ -187,6 +187,37 @@ def test_honest_marks() -> None:
     assert "31.0" not in text
 
 
+@pytest.mark.parametrize("reference", [0.0, -2.5])
+def test_a_reference_that_has_no_shares_ends_no_report(reference: float, tmp_path: Path) -> None:
+    """An accuracy of 0, a log-likelihood: 80 % of -2.5 would be better, and look worse."""
+    campaign = made(1, 6, tpe=Kind())
+    [study] = campaign.studies
+    first = study.trials[0]
+    assert first.outcome is not None
+    measured = tuple(replace(item, score=reference) for item in first.outcome.measurements)
+    outcome = replace(first.outcome, score=reference, measurements=measured)
+    trials = (replace(first, outcome=outcome), *study.trials[1:])
+    linear = Campaign((replace(study, trials=trials, events=()),), "linear", "accuracy")
+    text = read(page(linear, "now")).text
+    assert "the reference's score is not above 0, so it stands in no picture" in text
+    assert "in % of the reference;" not in text
+    write(linear, tmp_path, "now")
+    assert not list((tmp_path / "figures").glob("race-*"))
+    assert summary(linear)
+
+
+def test_a_test_score_of_another_trial_is_not_the_winners() -> None:
+    """An external study that was concluded and confirmed may go on, and keep more."""
+    [study] = made(1, 9, tpe=Kind()).studies
+    assert study.winner is not None
+    for number, shown in ((study.winner.number, True), (study.winner.number - 1, False)):
+        read_by = {"event": "test_read", "time": 2e5, "trial": number, "metrics": {"mean_rank": 33.125}}
+        campaign = Campaign((replace(study, events=(*study.events, {**read_by, "again": False})),))
+        text = read(page(campaign, "now")).text
+        assert ("33.12" in text) is shown
+        assert (f"the test set was read by trial {number}, which is not the winner" in text) is not shown
+
+
 def test_same_trials_by_different_seeds_are_named() -> None:
     campaign = made(1, playbook=Kind())
     twin = replace(campaign.studies[0], name="playbook-1")

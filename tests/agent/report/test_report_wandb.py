@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def table_of(run: Path) -> dict[str, Any]:
     )
     table: dict[str, Any] = json.loads(Path(content["local_path"]).read_text(encoding="utf-8"))
     return table
+
+
+def test_studies_of_the_same_names_do_not_replace_each_others_table(tmp_path: Path) -> None:
+    """In a project of several people: each has a demo-tpe-0."""
+    ids = set()
+    for place, began in (("one", 1e9), ("two", 2e9), ("again", 1e9)):
+        studies = tuple(replace(study, began={0: began, 1: began + 60}) for study in CAMPAIGN.studies)
+        [run] = write_table(replace(CAMPAIGN, studies=studies), tmp_path / place, "kento-test", "demo").glob(
+            "run-*.wandb"
+        )
+        ids.add(run.name)
+    assert len(ids) == 2
 
 
 def test_every_trial_is_in_the_artifact(tmp_path: Path) -> None:
