@@ -215,7 +215,7 @@ class Runner:
 
 
 def _clear(run_dir: Path, keep: Collection[str]) -> None:
-    """Leaves what is KEPT and `keep`: embeddings are scored once, and a thousand runs may each leave what one disk holds."""
+    """Leaves what is KEPT and `keep`: a thousand runs may each leave embeddings, scored by now, as large as a disk."""
     with os.scandir(run_dir) as entries:
         for entry in entries:
             if entry.name in keep:
