@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -73,6 +73,7 @@ class Runner:
     environment: all that the run sees of it (threads, offline switches). now: wall clock in seconds.
     notice: told what people should know of a run, though it is no part of its outcome.
     compiled: a folder of compiled code that the host has made, for the task's key (agent.compiled).
+    keep: what of a run's directory stays besides KEPT, whatever its kind and size, for a caller who removes it.
 
     A run keeps its training clock itself. One that says it trained for longer than its seconds * wall_factor
     is a timeout, without a score; one whose code lies about it can train until the wall limit, which is less
@@ -88,6 +89,7 @@ class Runner:
     now: Callable[[], float] = time.monotonic
     notice: Callable[[str], None] = lambda text: None
     compiled: Path | None = None
+    keep: Collection[str] = ()
 
     @property
     def seconds(self) -> float:
@@ -133,7 +135,7 @@ class Runner:
         if finished.cold:
             self.notice(f"a run was started cold: {finished.cold}")
         run = self._outcome(finished, run_dir, code, seed, fold, began)
-        _clear(run_dir)
+        _clear(run_dir, self.keep)
         return run
 
     def _command(self) -> list[str]:
@@ -212,10 +214,12 @@ class Runner:
         return f"ran {self.task.package.name} from {shown}, not from the workspace: nothing was measured"
 
 
-def _clear(run_dir: Path) -> None:
-    """Leaves what is KEPT: embeddings are scored once, and a thousand runs may each leave what one disk holds."""
+def _clear(run_dir: Path, keep: Collection[str]) -> None:
+    """Leaves what is KEPT and `keep`: a thousand runs may each leave embeddings, scored by now, as large as a disk."""
     with os.scandir(run_dir) as entries:
         for entry in entries:
+            if entry.name in keep:
+                continue
             plain = entry.is_file(follow_symlinks=False)
             if not plain or entry.stat(follow_symlinks=False).st_size > KEPT.get(entry.name, -1):
                 remove(Path(entry.path))

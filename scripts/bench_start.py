@@ -103,7 +103,7 @@ def opened(overrides: Sequence[str], threads: int | None) -> Iterator[Bench]:
         def runner(sandbox: Bubblewrap) -> Runner:
             return Runner(
                 task, sandbox, lambda wall: Limits(wall_seconds=wall, **limits), Budget(1, 600.0), sealed,
-                environment, notice=lambda text: print(text, file=sys.stderr),
+                environment, notice=lambda text: print(text, file=sys.stderr), keep=("first", "last"),
             )  # fmt: skip
 
         yield Bench(Path(name), task, {"cold": runner(Bubblewrap()), "warm": runner(warm)})

@@ -115,7 +115,7 @@ def _evidence(campaign: Campaign, ends: list[Final]) -> str:
     again = f"{whose} {again}" if kept else "nothing was kept"
     many = count(len(campaign.studies), "study", "studies")
     many += f" ({counts})" if len(campaign.searchers) > 1 else ""
-    return f"{many} of {spread(trials)} trials; {again}."
+    return f"{many} of {spread(trials)} trial{'' if set(trials) == {1} else 's'}; {again}."
 
 
 def _failures(campaign: Campaign, ends: list[Final]) -> list[str]:

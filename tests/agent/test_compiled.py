@@ -74,6 +74,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             budget=Budget(1, 30.0, wall_factor=1.0, setup_seconds=20.0),
             sealed=seal(task, folder / "vault"),
             environment={"OMP_NUM_THREADS": "1"},
+            keep=("kernel", "succeeded.json", "found"),
         )
         yield Bench(folder, workspace, runner)
 

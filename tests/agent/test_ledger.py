@@ -198,8 +198,18 @@ def test_an_unknown_study_names_those_there(url: str) -> None:
 def test_a_study_is_resumed_only_as_it_was_begun(sqlite_url: str) -> None:
     ledger = Ledger.open(sqlite_url)
     ledger.study("first", create=SPEC)
-    with pytest.raises(LedgerError, match=r"searcher_seed is 3, asked for 4.*Use another study name"):
+    with pytest.raises(
+        LedgerError, match=r"searcher_seed is 3, asked for 4.*begin another one with study=NAME"
+    ):
         ledger.study("first", create=replace(SPEC, searcher_seed=4))
+    # of a budget, the keys that differ; of many, the first few
+    fewer = replace(SPEC, budget=replace(SPEC.budget, trials=5))
+    with pytest.raises(LedgerError, match=r"otherwise: budget\.trials is 20, asked for 5\. Ask for it"):
+        ledger.study("first", create=fewer)
+    with pytest.raises(LedgerError, match=r"; and 2 more\. Ask for it as it is"):
+        ledger.study(
+            "first", create=replace(fewer, searcher="x", searcher_seed=0, task="y", acceptance="", sandbox="")
+        )
     ledger.study("of one commit", create=replace(SPEC, versions={"checkout": "12ab"}))
     with pytest.raises(
         LedgerError, match=r"begun otherwise \(by the code of commit 12ab; this is 34cd\): sear"

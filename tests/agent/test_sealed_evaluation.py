@@ -97,6 +97,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             sealed=vault,
             environment=run_environment(2),
             notice=notices.append,
+            keep=("found.json",),
         )
         yield Lab(folder, workspace, runner)
     assert notices == []
