@@ -175,8 +175,7 @@ def test_the_published_sizes_are_settings():
     assert (settings.model.name, settings.model.pretrained) == ("eclip_vits", False)
 
 
-def test_compiled_blocks_are_timed_against_others(workload, monkeypatch):
-    monkeypatch.setattr("torch._dynamo.config.suppress_errors", False)
+def test_compiled_blocks_are_timed_against_others(workload):
     figure = gpu.compiled(workload, 1, 1, "compiled", partial(compile_blocks, backend="eager"))
     assert figure.name.startswith("compiled: ")
     assert len(figure.ratios) == 1

@@ -111,9 +111,9 @@ def test_the_published_model(prints, tmp_path, monkeypatch):
     assert in_steps(waits) == []
 
 
-def test_every_length_of_tokens_is_compiled(monkeypatch):
+@torch._dynamo.config.patch(recompile_limit=8)  # torch's own, and what is put back
+def test_every_length_of_tokens_is_compiled():
     """On a GPU padding is kept, and a run compiled is one of at most so many shapes."""
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 8)  # torch's own, and what is put back
     text = TinyText(vocab_size=9, width=8, depth=1, heads=2)
     text.skip_padding = False
     compiled = []
