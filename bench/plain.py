@@ -126,7 +126,7 @@ class PlainLoop:
         """The factor of the learning rate, as train.py's."""
         settings = self.settings.optimizer
         share = step / self.settings.trainer.max_steps
-        return float(learning_rate_factor(share, settings.warmup, settings.cosine_floor))
+        return learning_rate_factor(share, settings.warmup, settings.cosine_floor)
 
     def _files(self, rows: Iterable[int]) -> PrintFiles:
         records = self.workload.annotations.records

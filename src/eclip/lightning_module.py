@@ -139,11 +139,11 @@ class ECLIPModule(L.LightningModule):
     def _expert_step(self, coin: float, share: float) -> bool:
         """Whether the step's coin, in [0, 1), asks for an expert batch: one coin for all ranks, or they would wait
         for each other's gradients."""
-        return self.model.fusion is not None and coin < float(expert_probability(share, **self._probability))
+        return self.model.fusion is not None and coin < expert_probability(share, **self._probability)
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, share: float) -> float:
         settings = self.optimizer
-        rate = settings.lr * float(learning_rate_factor(share, settings.warmup, settings.cosine_floor))
+        rate = settings.lr * learning_rate_factor(share, settings.warmup, settings.cosine_floor)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         return rate

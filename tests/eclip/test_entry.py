@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -111,3 +112,28 @@ def test_the_keys_are_those_of_the_composed_config():
     assert {"seed", "optimizer.lr", "model.image.pooling", "expert.probability.max"} <= known
     check(composed("run.dir=x"))  # and the other way round: nothing in the configs is unknown
     assert "optimizer" not in known
+
+
+FREED = """
+import eclip.entry, resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    [bytearray(b"x") * 2**23 for _ in range(4)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's")
+def test_freed_memory_is_taken_again_without_faults_unless_the_environment_says_otherwise():
+    faults = {}
+    for threshold in ("", "131072"):
+        told = {"MALLOC_MMAP_THRESHOLD_": threshold} if threshold else {}
+        faults[threshold] = int(
+            subprocess.run(
+                [sys.executable, "-c", FREED], capture_output=True, text=True, check=True,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TRAIN.parent / "src"), **told},
+            ).stdout
+        )  # fmt: skip
+    once = 4 * 2**23 // 4096
+    assert faults[""] < 2 * once
+    assert faults["131072"] > 10 * once
