@@ -43,7 +43,7 @@ def main() -> int:
     )
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--lap", type=int, default=None, help="steps until the loops take turns")
-    parser.add_argument("--laps", type=int, default=24)
+    parser.add_argument("--laps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3, help="of start, pack and evaluation")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "bench", help="for prints and packs")
     parser.add_argument("--prints", type=int, default=None, help="training prints of the loops")
@@ -65,8 +65,8 @@ def main() -> int:
         return 2
     published, prints = (PUBLISHED, PUBLISHED_PRINTS) if chosen.gpu else ((), FOLD_PRINTS)
     suite = Suite.of([*published, *chosen.overrides], chosen.folder, chosen.prints or prints)
-    # a GPU is faster than the turns are taken
-    lap = chosen.lap or (50 if suite.device.type == "cuda" else 6)
+    # the first step after a turn finds the caches full of others' data (a lap of 6 steps: 2 % of train.py's time)
+    lap = chosen.lap or (50 if suite.device.type == "cuda" else 18)
     parts = suite.parts(lap, chosen.laps, chosen.repeats)
     if chosen.million and not chosen.gpu:
         parts["a million pairs"] = lambda: suite.million((8_192, 16_384))
