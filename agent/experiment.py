@@ -196,7 +196,8 @@ class Experiment:
 
     def _hopeless(self, record: Record, recipe: Recipe) -> tuple[Outcome, Verdict]:
         change, _ = delta(record.measurements, recipe.measurements)
-        reason = f"stopped after fold 1: behind by {abs(change):.4g}, more than the noise explains"
+        done, folds = len({one.fold for one in record.measurements}), len(self.runner.task.folds)
+        reason = f"stopped after {done} of {folds} folds: behind by {abs(change):.4g}, more than the noise explains"
         outcome = replace(_completed(record), stopped_early=True, reason=reason)
         return outcome, Verdict("reverted", delta=change, compared_with=recipe.number, reason=reason)
 

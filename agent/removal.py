@@ -145,7 +145,7 @@ def _taken_back(
     now, with_it, without = (bench.code(steps[i].commit) for i in (-1, index, index - 1))
     found = {}
     for path in _paths(steps[index]):
-        current = files.get(path) or (now / path).read_bytes()
+        current = files[path] if path in files else (now / path).read_bytes()
         base, other = (with_it / path).read_bytes(), (without / path).read_bytes()
         found[path] = merged(current, base, other, f"{path}: later trials edited the same lines as {number}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
@@ -26,8 +27,14 @@ class Executor(Protocol):
         """
 
 
-def checked_workers(workers: int) -> int:
-    """Raises ExecutorError for what is no number of workers."""
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise ExecutorError(f"executor.workers={workers!r}: expected a whole number of at least 1")
-    return workers
+def checked_count(key: str, value: int) -> int:
+    """Raises ExecutorError for what is no number of workers, threads, …"""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ExecutorError(f"executor.{key}={value!r}: expected a whole number of at least 1")
+    return value
+
+
+def threads_of(workers: int, threads: int | None) -> int:
+    """Of one run; None: this machine's cores, shared out. Raises ExecutorError."""
+    shared = max(1, len(os.sched_getaffinity(0)) // workers)
+    return shared if threads is None else checked_count("threads", threads)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.executors.base import ExecutorError, checked_workers
+from agent.executors.base import ExecutorError, checked_count, threads_of
 from agent.executors.local import thread_environment
 from agent.executors.node import Answer, Errand, carry_out, lab_code
 from agent.executors.shipping import Parcel, bundle, digest, files
@@ -50,9 +49,9 @@ class Ray:
         retries: int = 3,
         cache: str = "~/.cache/kento",
     ) -> None:
-        self.workers = checked_workers(workers)
+        self.workers = checked_count("workers", workers)
         self.address, self.gpus, self.retries, self.cache = address, gpus, retries, cache
-        self.threads = threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        self.threads = threads_of(self.workers, threads)
 
     def runners(self, runner: Runner, stack: ExitStack) -> Sequence[Runner]:
         """See Executor.runners."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from agent.executors.base import ExecutorError, checked_workers
+from agent.executors.base import ExecutorError, checked_count, threads_of
 from agent.runner import Runner
 from agent.sandbox import Sandbox
 from agent.sandbox.devices import card_numbers, gpu_devices
@@ -21,11 +21,9 @@ class Local:
     """
 
     def __init__(self, workers: int = 1, threads: int | None = None, per_gpu: int = 1) -> None:
-        self.workers = checked_workers(workers)
-        self.threads = threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
-        if per_gpu < 1:
-            raise ExecutorError(f"executor.per_gpu={per_gpu}: expected a whole number of at least 1")
-        self.per_gpu = per_gpu
+        self.workers = checked_count("workers", workers)
+        self.threads = threads_of(self.workers, threads)
+        self.per_gpu = checked_count("per_gpu", per_gpu)
 
     def runners(self, runner: Runner, stack: ExitStack) -> Sequence[Runner]:
         """See Executor.runners."""

@@ -26,6 +26,7 @@ def started(script: str, *words: str, **more: str) -> subprocess.Popen[str]:
         ("sweep.py sercher=tpe", 2, "sercher: unknown key; did you mean searcher"),
         ("sweep.py searcher=queue", 2, "searcher.path: has no value yet; give it one, searcher.path=…"),
         ("sweep.py executor.workers=0", 2, "executor.workers=0: expected a whole number of at least 1"),
+        ("sweep.py executor.threads=0", 2, "executor.threads=0: expected a whole number of at least 1"),
         ("sweep.py budget.trials=0", 1, "AskedError: budget.trials=0: expected a whole number of at least 1"),
         ("sweep.py searcher=queue searcher.path=none", 1, "ValueError: searcher.path=none: no such file"),
         (

@@ -179,8 +179,9 @@ def test_workers_share_the_cores_and_have_a_card_each(monkeypatch, tmp_path):
     assert len(Local(4, per_gpu=2).runners(alone, None)) == 4
     with pytest.raises(ExecutorError, match=r"executor.per_gpu=2"):
         Local(3).runners(alone, None)
-    with pytest.raises(ExecutorError, match=r"executor.workers=0"):
-        Local(0)
+    for key in ("workers", "threads", "per_gpu"):
+        with pytest.raises(ExecutorError, match=rf"executor\.{key}=0: expected a whole number of at least 1"):
+            Local(**{key: 0})
 
 
 def test_two_machines_work_on_one_ledger_and_one_takes_over_from_the_other(tmp_path, postgres_url):
